@@ -1,0 +1,7 @@
+"""Upside-Down Reinforcement Learning for Stable-Baselines3: say how much return you want, and by when."""
+
+from sb3_udrl.commands import Command
+from sb3_udrl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_udrl.udrl import UDRL
+
+__all__ = ["UDRL", "CnnPolicy", "Command", "MlpPolicy", "MultiInputPolicy"]

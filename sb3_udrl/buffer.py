@@ -1,0 +1,337 @@
+"""Which episodes are remembered, and how training batches are drawn from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import TensorDict
+from stable_baselines3.common.utils import get_device, obs_as_tensor
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_udrl.episodes import Episode, Observations, observation_dict, rank_episodes
+
+
+class CommandBatch(NamedTuple):
+    """B examples of how a command was obeyed: in this state, with this command, this action was taken."""
+
+    observations: th.Tensor | TensorDict
+    """The observations at t1, in the env's dtype. Shape: (B, *observation_shape), per key for Dict spaces."""
+
+    actions: th.Tensor
+    """The actions at t1. Shape: (B, *action_shape)"""
+
+    commands: th.Tensor
+    """(desired_return, desired_horizon) = (sum of rewards t1..t2, t2 - t1), float32. Shape: (B, 2)"""
+
+
+class Retention(ABC):
+    """Decides which episodes are forgotten when the buffer is over its size."""
+
+    @abstractmethod
+    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+        """
+        :param returns: returns of all episodes, oldest first, shape (n_episodes,)
+        :param lengths: their lengths in steps, shape (n_episodes,)
+        :param size: how many episodes may stay
+        :return: the indices of the episodes to forget
+        """
+
+
+class BestRetention(Retention):
+    """Keep the best episodes ever seen (1912.02877 §2.3.1)."""
+
+    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+        return rank_episodes(returns, lengths)[size:]
+
+
+class RecentRetention(Retention):
+    """Keep the most recent episodes (first in, first out)."""
+
+    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+        return np.arange(max(len(returns) - size, 0))
+
+
+class BestRecentRetention(Retention):
+    """
+    Keep the most recent episodes, and of the older ones the best.
+
+    :param best_fraction: the share of the buffer that the best older ones get, between 0 and 1
+    """
+
+    def __init__(self, best_fraction: float = 0.5) -> None:
+        if not 0 <= best_fraction <= 1:
+            raise ValueError(f"best_fraction={best_fraction} must lie between 0 and 1.")
+        self.best_fraction = best_fraction
+
+    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+        n_best = round(self.best_fraction * size)
+        n_older = max(len(returns) - (size - n_best), 0)
+        return rank_episodes(returns[:n_older], lengths[:n_older])[n_best:]
+
+
+class Segments:
+    """
+    Which stretch t1..t2 of an episode becomes an example.
+
+    t1 is uniform over the episode's steps. t2 is the end of the episode with probability ``trailing``
+    (1 in 1912.02877 §2.3.3, .75 in the PyPI package upside-down-rl), otherwise uniform over the later steps.
+
+    :param trailing: probability that a segment lasts until the episode's end
+    """
+
+    def __init__(self, trailing: float) -> None:
+        if not 0 <= trailing <= 1:
+            raise ValueError(f"segments={trailing} is a probability of trailing segments: it must lie between 0 and 1.")
+        self.trailing = trailing
+
+    @classmethod
+    def named(cls, spec: str | float) -> Segments:
+        """
+        :param spec: ``"trailing"``, ``"uniform"``, or the probability of trailing segments
+        :return: the rule
+        :raises ValueError: for anything else
+        """
+        probability = {"trailing": 1.0, "uniform": 0.0}.get(spec, spec) if isinstance(spec, str) else spec
+        if isinstance(probability, str):
+            raise ValueError(f"segments={spec!r} is not known: use 'trailing', 'uniform', or a probability.")
+        return cls(probability)
+
+    def sample(self, lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param lengths: lengths T of the chosen episodes, shape (B,)
+        :param rng: source of randomness
+        :return: t1 and t2 with 0 <= t1 < t2 <= T; t2 itself is not part of the segment
+        """
+        t1 = rng.integers(lengths)
+        if self.trailing == 1:
+            return t1, lengths
+        t2 = rng.integers(t1, lengths) + 1
+        return t1, np.where(rng.random(len(lengths)) < self.trailing, lengths, t2)
+
+
+class Weighting(ABC):
+    """How often each episode is imitated."""
+
+    @abstractmethod
+    def weights(self, returns: np.ndarray) -> np.ndarray:
+        """
+        :param returns: returns of the remembered episodes, shape (n_episodes,)
+        :return: non-negative weights, shape (n_episodes,)
+        """
+
+
+class UniformWeighting(Weighting):
+    """Every episode counts the same (1912.02877 §2.3.3)."""
+
+    def weights(self, returns: np.ndarray) -> np.ndarray:
+        return np.ones(len(returns))
+
+
+class ExponentialWeighting(Weighting):
+    """
+    exp(standardised episode return / temperature), after reward-conditioned policies (1912.13465 §4).
+
+    :param temperature: the smaller, the more the best episodes count
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature} must be positive.")
+        self.temperature = temperature
+
+    def weights(self, returns: np.ndarray) -> np.ndarray:
+        spread = returns.std()
+        standardised = (returns - returns.max()) / spread if spread > 0 else np.zeros(len(returns))
+        return np.exp(standardised / self.temperature)
+
+
+RETENTIONS: dict[str, type[Retention]] = {
+    "best": BestRetention,
+    "recent": RecentRetention,
+    "best+recent": BestRecentRetention,
+}
+WEIGHTINGS: dict[str, type[Weighting]] = {"uniform": UniformWeighting, "exponential": ExponentialWeighting}
+
+
+class EpisodeBuffer:
+    """
+    Remembers whole episodes and draws examples from them.
+
+    All steps lie in flat arrays, episode after episode, so that a batch is one gather. Instead of
+    rewards the buffer stores each step's return-to-go G, so that the return of a segment is
+    G[t1] - G[t2]. Forgotten episodes leave holes; when holes exceed ``SLACK`` of the steps in use,
+    the episodes behind them move up.
+
+    :param buffer_size: how many episodes to keep (the papers' replay size)
+    :param retention: which ones
+    :param segments: which stretches of them become examples
+    :param weighting: how often each is drawn
+    :param device: where batches go
+    :raises ValueError: when ``buffer_size`` is below 1
+    """
+
+    SLACK = 1 / 32
+
+    def __init__(
+        self,
+        buffer_size: int,
+        retention: Retention,
+        segments: Segments,
+        weighting: Weighting,
+        device: th.device | str = "auto",
+    ) -> None:
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size={buffer_size}: the buffer must hold at least one episode.")
+        self.buffer_size = buffer_size
+        self.retention = retention
+        self.segments = segments
+        self.weighting = weighting
+        self.device = get_device(device)
+        self.returns = np.zeros(0)
+        """Episode returns, oldest first. Shape: (n_episodes,)"""
+        self.lengths = np.zeros(0, dtype=np.int64)
+        """Episode lengths in steps. Shape: (n_episodes,)"""
+        self._starts = np.zeros(0, dtype=np.int64)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._n_used = 0  # steps up to the last episode's end, holes included
+        self._dict_space = False
+
+    def __len__(self) -> int:
+        """:return: the number of episodes"""
+        return len(self.returns)
+
+    @property
+    def n_steps(self) -> int:
+        """:return: the number of steps of all episodes together"""
+        return int(self.lengths.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """:return: memory held by the steps, in bytes"""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def add(self, episode: Episode) -> None:
+        """
+        Remember an episode; forget one when there are too many (perhaps this one).
+
+        :param episode: the episode
+        :raises ValueError: when its observations or actions have another shape or keys than before
+        """
+        returns_to_go = np.cumsum(episode.rewards[::-1], dtype=np.float64)[::-1]
+        arrays = {f"observation/{key}": values for key, values in observation_dict(episode.observations).items()}
+        arrays |= {"action": episode.actions, "return_to_go": returns_to_go}
+        self._check(arrays)
+        self._dict_space = isinstance(episode.observations, dict)
+
+        self.returns = np.append(self.returns, returns_to_go[0])
+        self.lengths = np.append(self.lengths, len(episode))
+        forgotten = self.retention.forget(self.returns, self.lengths, self.buffer_size)
+        self._starts = np.append(self._starts, self._n_used)
+        newest = len(self.returns) - 1
+        self._delete(forgotten)
+        if newest not in forgotten:
+            self._write(arrays, len(episode))
+
+    def _check(self, arrays: dict[str, np.ndarray]) -> None:
+        if not self._arrays:
+            return
+        if arrays.keys() != self._arrays.keys():
+            raise ValueError(f"The episode has {sorted(arrays)}, the buffer holds {sorted(self._arrays)}.")
+        for name, values in arrays.items():
+            if values.shape[1:] != self._arrays[name].shape[1:]:
+                raise ValueError(
+                    f"One {name} of the episode has shape {values.shape[1:]}, the buffer holds "
+                    f"{self._arrays[name].shape[1:]}: use one buffer per environment kind."
+                )
+
+    def _delete(self, indices: np.ndarray) -> None:
+        if len(indices) == 0:
+            return
+        self.returns = np.delete(self.returns, indices)
+        self.lengths = np.delete(self.lengths, indices)
+        self._starts = np.delete(self._starts, indices)
+
+    def _write(self, arrays: dict[str, np.ndarray], length: int) -> None:
+        """Put the newest episode's steps behind all others."""
+        n_live = self.n_steps - length
+        if self._n_used > n_live * (1 + self.SLACK):
+            self._compact()
+        start, end = self._n_used, self._n_used + length
+        self._starts[-1] = start
+        for name, values in arrays.items():
+            if name not in self._arrays:
+                self._arrays[name] = np.empty((0, *values.shape[1:]), dtype=values.dtype)
+            array = self._arrays[name]
+            if not end <= len(array) <= end * (1 + 2 * self.SLACK):
+                # Grows and shrinks in place; nobody else holds a view of it
+                array.resize((int(end * (1 + self.SLACK)), *array.shape[1:]), refcheck=False)
+            array[start:end] = values
+        self._n_used = end
+
+    def _compact(self) -> None:
+        """Close the holes. Episodes only ever move towards the front, oldest first, so none is overwritten."""
+        end = 0
+        for i, length in enumerate(self.lengths[:-1]):
+            start = self._starts[i]
+            if start != end:
+                for array in self._arrays.values():
+                    array[end : end + length] = array[start : start + length]
+                self._starts[i] = end
+            end += int(length)
+        self._n_used = end
+
+    def sample(
+        self, batch_size: int, rng: np.random.Generator, env: VecNormalize | None = None
+    ) -> CommandBatch:
+        """
+        Draw independent examples: an episode by the weighting, then a segment of it.
+
+        The command of an example is what its segment fulfilled: (sum of rewards t1..t2, t2 - t1).
+
+        :param batch_size: number of examples B
+        :param rng: source of randomness
+        :param env: normalises the observations, with its statistics of the day
+        :return: the examples
+        :raises ValueError: when the buffer is empty
+        """
+        if len(self) == 0:
+            raise ValueError("The buffer is empty: collect at least one whole episode before training.")
+        episodes = self._sample_episodes(batch_size, rng)
+        lengths = self.lengths[episodes]
+        t1, t2 = self.segments.sample(lengths, rng)
+        starts = self._starts[episodes]
+        steps = starts + t1
+        returns_to_go = self._arrays["return_to_go"]
+        # Behind the last step nothing is left to go
+        left = np.where(t2 < lengths, returns_to_go[starts + np.minimum(t2, lengths - 1)], 0.0)
+        commands = np.stack([returns_to_go[steps] - left, t2 - t1], axis=1).astype(np.float32)
+        return CommandBatch(
+            observations=self._gather_observations(steps, env),
+            actions=th.as_tensor(self._arrays["action"][steps], device=self.device),
+            commands=th.as_tensor(commands, device=self.device),
+        )
+
+    def _gather_observations(self, steps: np.ndarray, env: VecNormalize | None) -> th.Tensor | TensorDict:
+        prefix = "observation/"
+        arrays = {
+            name.removeprefix(prefix): array[steps] for name, array in self._arrays.items() if name.startswith(prefix)
+        }
+        observations: Observations = arrays if self._dict_space else arrays["observation"]
+        if env is not None:
+            observations = env.normalize_obs(observations)
+        return obs_as_tensor(observations, self.device)
+
+    def returns_to_go(self, episode: int) -> np.ndarray:
+        """
+        :param episode: index of a remembered episode, oldest first
+        :return: the sum of rewards from each of its steps on, float64, shape (T,)
+        """
+        start = self._starts[episode]
+        return self._arrays["return_to_go"][start : start + self.lengths[episode]].copy()
+
+    def _sample_episodes(self, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+        cumulative = np.cumsum(self.weighting.weights(self.returns))
+        return np.searchsorted(cumulative, rng.random(batch_size) * cumulative[-1], side="right")

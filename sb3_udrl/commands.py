@@ -1,0 +1,167 @@
+"""What a command is, how it counts down, and how the next one is chosen."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from sb3_udrl.episodes import rank_episodes
+
+
+class Command(NamedTuple):
+    """
+    "Get this much return within this many steps": the papers' c = (d^r, d^h), always in this order.
+    """
+
+    desired_return: float
+    """Return wanted from here on, in the env's reward."""
+
+    desired_horizon: float
+    """Environment steps left to get it in, at least 1."""
+
+    def checked(self) -> Command:
+        """
+        :return: the same command as plain floats
+        :raises ValueError: when it is not finite, or its horizon is below one step
+        """
+        desired_return, desired_horizon = float(self[0]), float(self[1])
+        if not (math.isfinite(desired_return) and math.isfinite(desired_horizon)):
+            raise ValueError(f"A command must be finite, got {tuple(self)}: pass (desired_return, desired_horizon).")
+        if desired_horizon < 1:
+            raise ValueError(
+                f"The desired horizon is {desired_horizon}, but an episode has at least one step: "
+                "pass (desired_return, desired_horizon), in this order, with a horizon of 1 or more."
+            )
+        return Command(desired_return, desired_horizon)
+
+
+def count_down(commands: np.ndarray, return_so_far: np.ndarray, steps_so_far: np.ndarray) -> np.ndarray:
+    """
+    What is left of commands (Algorithm 2, lines 6 and 7): what was asked minus what has happened.
+
+    The remainder is exact, so it can leave the range in which a network can use it; the network's
+    input is clipped (:class:`sb3_udrl.torch_layers.CommandScaling`), never the remainder.
+
+    :param commands: as asked at the start of the episodes, shape (n_envs, 2)
+    :param return_so_far: reward since then, shape (n_envs,)
+    :param steps_so_far: environment steps since then, shape (n_envs,)
+    :return: the remaining commands, shape (n_envs, 2)
+    """
+    return commands - np.stack([return_so_far, steps_so_far], axis=-1)
+
+
+def earning_profile(returns_to_go: list[np.ndarray], n_points: int) -> np.ndarray:
+    """
+    How episodes earned their returns over time: the fraction of the return that is still to come,
+    against the fraction of the episode that is gone (0 at the first step, 1 at the last).
+
+    Exact for rewards that are the same at each step, and for those that come with the last step.
+
+    :param returns_to_go: for each episode the sum of rewards from each step on, shape (T,)
+    :param n_points: number of points
+    :return: the mean profile, starting at 1, shape (n_points,)
+    """
+    gone = np.linspace(0.0, 1.0, n_points)
+    curves = [np.interp(gone, np.linspace(0.0, 1.0, len(curve)), curve) for curve in returns_to_go]
+    mean = np.mean(curves, axis=0)
+    # Gains and losses that nearly cancel out have no meaningful fractions
+    if abs(mean[0]) <= 0.1 * np.abs(mean).max():
+        return 1.0 - gone
+    return np.clip(mean / mean[0], -1.0, 2.0)
+
+
+class CommandSampler(ABC):
+    """
+    Chooses what to command next from the episodes that are remembered (Algorithm 1, line 5).
+
+    In all methods ``returns`` and ``lengths`` have shape (n_episodes,), oldest episode first.
+
+    :param last_few: how many of the best episodes to look at (the papers' ``last_few``)
+    :raises ValueError: when ``last_few`` is below 1
+    """
+
+    def __init__(self, last_few: int) -> None:
+        if last_few < 1:
+            raise ValueError(f"last_few={last_few}: a command needs at least one episode to start from.")
+        self.last_few = last_few
+
+    def best(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """
+        :return: indices of the ``last_few`` best episodes, best first
+        :raises ValueError: when there are no episodes
+        """
+        if len(returns) == 0:
+            raise ValueError("No episode has finished yet, so there is none to base a command on.")
+        return rank_episodes(returns, lengths)[: self.last_few]
+
+    @abstractmethod
+    def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:
+        """
+        :param rng: source of randomness
+        :return: a command for exploration
+        """
+
+    def evaluation_command(self, returns: np.ndarray, lengths: np.ndarray) -> Command:
+        """
+        What can be asked for without being greedy: the mean of the best episodes, which is also the
+        lower bound of the papers' exploratory commands (1912.02877 §2.3.6).
+
+        :return: the command for evaluation
+        """
+        best = self.best(returns, lengths)
+        return Command(float(returns[best].mean()), float(lengths[best].mean()))
+
+
+class MeanStdSampler(CommandSampler):
+    """
+    The papers' exploratory commands (1912.02877 §2.3.4): the horizon is the mean length M_h of the
+    best episodes, the return is drawn from U[M, M + n_stds * S], with mean M and standard deviation S
+    of their returns.
+
+    :param last_few: number of best episodes
+    :param n_stds: how many standard deviations to reach for at most; 1 in the papers
+    """
+
+    def __init__(self, last_few: int = 75, n_stds: float = 1.0) -> None:
+        super().__init__(last_few)
+        self.n_stds = n_stds
+
+    def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:
+        best = self.best(returns, lengths)
+        mean = returns[best].mean()
+        desired_return = rng.uniform(mean, mean + self.n_stds * returns[best].std())
+        return Command(float(desired_return), float(lengths[best].mean()))
+
+
+class BestEpisodeSampler(CommandSampler):
+    """
+    A little more than a random one of the best episodes: its return and its horizon, both stretched
+    by a common factor drawn from U[1, max_factor] (``max_factor=2`` is the "twice as much" of
+    1912.02875, A1; ``last_few=1, max_factor=1`` asks for the best episode again).
+
+    "More" of a negative return means closer to zero and beyond: r + (factor - 1) |r|.
+
+    :param last_few: number of best episodes
+    :param max_factor: the largest factor, at least 1
+    """
+
+    def __init__(self, last_few: int = 5, max_factor: float = 2.0) -> None:
+        super().__init__(last_few)
+        if max_factor < 1:
+            raise ValueError(f"max_factor={max_factor}: below 1 it would ask for less than was already reached.")
+        self.max_factor = max_factor
+
+    def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:
+        one = rng.choice(self.best(returns, lengths))
+        more = rng.uniform(1.0, self.max_factor) - 1.0
+        desired_return = returns[one] + more * abs(returns[one])
+        return Command(float(desired_return), float(lengths[one] * (1.0 + more)))
+
+
+COMMAND_SAMPLERS: dict[str, type[CommandSampler]] = {
+    "best_episode": BestEpisodeSampler,
+    "mean_std": MeanStdSampler,
+}

@@ -1,0 +1,330 @@
+"""The behaviour function B(a | s, c) as Stable-Baselines3 policies."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution, make_proba_distribution
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    create_mlp,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from sb3_udrl.commands import Command, count_down
+from sb3_udrl.episodes import observation_dict
+from sb3_udrl.torch_layers import COMMAND_LAYERS, CommandLayer, CommandScaling
+
+N_PROFILE_POINTS = 101
+
+
+class UDRLPolicy(BasePolicy):
+    """
+    The behaviour function: features of the observation meet the command, then an MLP gives the action distribution.
+
+    Box actions are normal in the space scaled to [-1, 1]; see :meth:`to_env_actions`.
+
+    :param observation_space: observation space
+    :param action_space: action space
+    :param lr_schedule: learning rate schedule
+    :param net_arch: sizes of the hidden layers behind the command layer (``dict(pi=...)`` is accepted as in PPO);
+        default [64, 64], or none behind a CNN
+    :param activation_fn: their activation
+    :param command_layer: how the command enters: ``"gated"``, ``"bilinear"`` or ``"product"``, or a class
+        (:mod:`sb3_udrl.torch_layers`)
+    :param embedding_dim: output size of the command layer
+    :param embedding_activation_fn: its activation
+    :param return_scale: fixed factor for desired returns (the papers' return scale); None to follow the data
+    :param horizon_scale: fixed factor for desired horizons (the papers' horizon scale); None to follow the data
+    :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
+    :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]
+    :param features_extractor_class: features extractor
+    :param features_extractor_kwargs: its keyword arguments
+    :param normalize_images: whether to divide images by 255
+    :param optimizer_class: optimizer
+    :param optimizer_kwargs: its keyword arguments, without the learning rate
+    """
+
+    command: th.Tensor
+    profile: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        command_layer: str | type[CommandLayer] = "gated",
+        embedding_dim: int = 64,
+        embedding_activation_fn: type[nn.Module] = nn.Tanh,
+        return_scale: float | None = None,
+        horizon_scale: float | None = None,
+        ortho_init: bool = True,
+        log_std_init: float = 0.0,
+        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor_class,
+            features_extractor_kwargs,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            normalize_images=normalize_images,
+        )
+        if net_arch is None:
+            net_arch = [] if features_extractor_class == NatureCNN else [64, 64]
+        self.net_arch = net_arch
+        self.activation_fn = activation_fn
+        self.command_layer_class = command_layer
+        self.embedding_dim = embedding_dim
+        self.embedding_activation_fn = embedding_activation_fn
+        self.return_scale = return_scale
+        self.horizon_scale = horizon_scale
+        self.ortho_init = ortho_init
+        self.log_std_init = log_std_init
+
+        # The command for acting, and how returns are earned over an episode: see predict()
+        self.register_buffer("command", th.tensor([0.0, 1.0]))
+        self.register_buffer("profile", th.linspace(1.0, 0.0, N_PROFILE_POINTS))
+        self.command_scaling = CommandScaling(return_scale, horizon_scale)
+        self._build(lr_schedule)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """
+        Create the networks and the optimizer.
+
+        :param lr_schedule: learning rate schedule, called with 1 for the initial rate
+        """
+        self.features_extractor = self.make_features_extractor()
+        layer_class = self.command_layer_class
+        if isinstance(layer_class, str):
+            if layer_class not in COMMAND_LAYERS:
+                raise ValueError(
+                    f"command_layer={layer_class!r} is not known: use one of {', '.join(map(repr, COMMAND_LAYERS))}, "
+                    "or a subclass of CommandLayer."
+                )
+            layer_class = COMMAND_LAYERS[layer_class]
+        self.command_layer = layer_class(
+            self.features_extractor.features_dim, self.embedding_dim, self.embedding_activation_fn
+        )
+        hidden = self.net_arch.get("pi", []) if isinstance(self.net_arch, dict) else self.net_arch
+        self.mlp = nn.Sequential(*create_mlp(self.embedding_dim, -1, hidden, self.activation_fn))
+        latent_dim = hidden[-1] if hidden else self.embedding_dim
+
+        self.action_dist = make_proba_distribution(self.action_space)
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            self.action_net, self.log_std = self.action_dist.proba_distribution_net(latent_dim, self.log_std_init)
+        else:
+            self.action_net = self.action_dist.proba_distribution_net(latent_dim=latent_dim)
+
+        if self.ortho_init:
+            for module, gain in ((self.command_layer, 1.0), (self.mlp, np.sqrt(2)), (self.action_net, 0.01)):
+                module.apply(partial(self.init_weights, gain=gain))
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.update(
+            lr_schedule=self._dummy_schedule,  # not needed to act
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            command_layer=self.command_layer_class,
+            embedding_dim=self.embedding_dim,
+            embedding_activation_fn=self.embedding_activation_fn,
+            return_scale=self.return_scale,
+            horizon_scale=self.horizon_scale,
+            ortho_init=self.ortho_init,
+            log_std_init=self.log_std_init,
+            features_extractor_class=self.features_extractor_class,
+            features_extractor_kwargs=self.features_extractor_kwargs,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+        )
+        return data
+
+    def get_distribution(self, obs: PyTorchObs, commands: th.Tensor | None = None) -> Distribution:
+        """
+        B(a | s, c).
+
+        :param obs: observations, shape (B, *observation_shape), per key for Dict spaces
+        :param commands: (desired_return, desired_horizon), shape (B, 2); default: the evaluation command for all
+        :return: the distribution over actions
+        """
+        features = self.extract_features(obs, self.features_extractor)
+        if commands is None:
+            commands = self.command.expand(len(features), 2)
+        latent = self.mlp(self.command_layer(features, self.command_scaling(commands)))
+        outputs = self.action_net(latent)
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            return self.action_dist.proba_distribution(outputs, self.log_std)
+        return self.action_dist.proba_distribution(action_logits=outputs)  # type: ignore[call-arg]
+
+    def evaluate_actions(
+        self, obs: PyTorchObs, actions: th.Tensor, commands: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor | None]:
+        """
+        :param obs: observations, shape (B, *observation_shape)
+        :param actions: actions as the buffer stores them, shape (B, *action_shape)
+        :param commands: the commands they obeyed, shape (B, 2)
+        :return: log π(a | s, c), shape (B,), and the distribution's entropy, shape (B,)
+        """
+        distribution = self.get_distribution(obs, commands)
+        actions = actions.flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
+        return distribution.log_prob(actions), distribution.entropy()
+
+    def forward(self, obs: PyTorchObs, commands: th.Tensor | None = None, deterministic: bool = False) -> th.Tensor:
+        """
+        :param obs: observations, shape (B, *observation_shape)
+        :param commands: shape (B, 2); default: the evaluation command
+        :param deterministic: whether to take the most likely action instead of a random one
+        :return: actions as the buffer stores them, shape (B, *action_shape)
+        """
+        return self.get_distribution(obs, commands).get_actions(deterministic=deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self(observation, deterministic=deterministic)
+
+    def act(
+        self, observations: np.ndarray | dict[str, np.ndarray], commands: np.ndarray, deterministic: bool = False
+    ) -> np.ndarray:
+        """
+        Act under explicit commands.
+
+        :param observations: observations of ``n_envs`` environments
+        :param commands: what each is still to get, (desired_return, desired_horizon), shape (n_envs, 2)
+        :param deterministic: whether to take the most likely action instead of a random one
+        :return: actions as the buffer stores them, shape (n_envs, *action_shape)
+        """
+        obs_tensor, _ = self.obs_to_tensor(observations)
+        return self._act(obs_tensor, commands, deterministic)
+
+    def _act(self, obs_tensor: PyTorchObs, commands: np.ndarray, deterministic: bool) -> np.ndarray:
+        with th.no_grad():
+            actions = self(obs_tensor, th.as_tensor(commands, dtype=th.float32, device=self.device), deterministic)
+        return actions.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc]
+
+    def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
+        """
+        Box actions are modelled in the space scaled to [-1, 1], and clipped only on their way to the env:
+        the distribution then explains what was drawn from it, and its log-probabilities are unbiased.
+
+        :param actions: actions as the policy makes them and the buffer stores them
+        :return: actions for the environment, of the action space's dtype
+        """
+        if isinstance(self.action_space, spaces.Box):
+            actions = self.unscale_action(np.clip(actions, -1.0, 1.0))
+        return actions.astype(self.action_space.dtype)  # type: ignore[arg-type]
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        command: Command | np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Act on observations alone, as all of SB3's tools ask for it.
+
+        Nobody tells ``predict`` the rewards. So it counts the steps of each episode in ``state``: the
+        horizon is exact, and the return still wanted is estimated by how the best episodes earned theirs
+        over time. Without ``state`` every step is taken for the first one.
+
+        :param observation: one observation, or one per environment
+        :param state: what the previous call returned; None at the beginning
+        :param episode_start: whether an episode starts with this observation, shape (n_envs,)
+        :param deterministic: whether to take the most likely action instead of a random one
+        :param command: (desired_return, desired_horizon) for the whole episode, one for all or shape (n_envs, 2);
+            default: the evaluation command
+        :return: the action(s), and the state for the next call
+        :raises ValueError: when ``state`` or ``command`` is for another number of environments
+        """
+        if isinstance(observation, tuple):
+            # Raises SB3's own advice against mixing gym's and the VecEnv's API
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        obs_tensor, vectorized = self.obs_to_tensor(observation)
+        n_envs = len(next(iter(observation_dict(obs_tensor).values())))  # type: ignore[arg-type]
+        steps = np.zeros(n_envs, dtype=np.int64) if state is None else state[0].copy()
+        if len(steps) != n_envs:
+            raise ValueError(f"Got {n_envs} observations, but the state of {len(steps)}: start again with state=None.")
+        if episode_start is not None:
+            steps[np.broadcast_to(episode_start, n_envs)] = 0
+        actions = self.to_env_actions(self._act(obs_tensor, self._remaining_commands(steps, command), deterministic))
+        return actions if vectorized else actions.squeeze(axis=0), (steps + 1,)
+
+    def _remaining_commands(self, steps_so_far: np.ndarray, command: Command | np.ndarray | None) -> np.ndarray:
+        """Count commands down by the steps that are known, and by the rewards that they earned the best episodes."""
+        n_envs = len(steps_so_far)
+        asked = self.command.cpu().numpy() if command is None else np.asarray(command, dtype=np.float64)
+        if asked.shape not in ((2,), (n_envs, 2)):
+            raise ValueError(
+                f"command has shape {asked.shape}: pass (desired_return, desired_horizon), or {n_envs} of them."
+            )
+        asked = np.broadcast_to(asked, (n_envs, 2))
+        if command is not None:
+            for one in asked:
+                Command(*one).checked()
+        # How much of the episode is over; its last step is step H - 1
+        gone = steps_so_far / np.maximum(asked[:, 1] - 1, 1)
+        still_to_come = np.interp(gone, np.linspace(0.0, 1.0, N_PROFILE_POINTS), self.profile.cpu().numpy())
+        return count_down(asked, asked[:, 0] * (1 - still_to_come), steps_so_far)
+
+    def set_command(self, command: Command) -> None:
+        """
+        Make this the command for evaluation; it is saved with the policy.
+
+        :param command: (desired_return, desired_horizon)
+        :raises ValueError: when it is not finite, or its horizon is below one step
+        """
+        self.command.copy_(th.tensor(Command(*command).checked()))
+
+
+MlpPolicy = UDRLPolicy
+
+
+class CnnPolicy(UDRLPolicy):
+    """The behaviour function for images: the command meets the features behind the convolutions (1912.02877 §3.2)."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
+        )
+
+
+class MultiInputPolicy(UDRLPolicy):
+    """The behaviour function for Dict observations."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
+        )

@@ -1,0 +1,558 @@
+"""The UDRL algorithm: collect episodes under commands, learn how they obeyed, command a little more."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import sys
+import time
+import warnings
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import safe_mean, should_collect_more_steps
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_udrl.buffer import RETENTIONS, WEIGHTINGS, EpisodeBuffer, Retention, Segments, Weighting
+from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_down, earning_profile
+from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
+from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
+from sb3_udrl.saving import write_whole
+from sb3_udrl.variants import resolve_variant
+
+SelfUDRL = TypeVar("SelfUDRL", bound="UDRL")
+
+
+class UDRL(BaseAlgorithm):
+    """
+    Upside-Down Reinforcement Learning: learn, by supervised learning alone, which actions bring a desired
+    return within a desired horizon, and ask for a little more each time.
+
+    Papers: https://arxiv.org/abs/1912.02877 (Srivastava et al. 2019, the algorithm; symbols and section numbers below
+    are from here) and https://arxiv.org/abs/1912.02875 (Schmidhuber 2019).
+
+    The arguments that take a variant (``retention``, ``command_sampler``, ``weighting``) accept its name,
+    ``{name: {argument: value}}``, or an object.
+
+    With :class:`~stable_baselines3.common.vec_env.VecNormalize`, commands and returns stay in the env's own reward;
+    like in SB3's off-policy algorithms, what is remembered is not normalised.
+
+    :param policy: the behaviour function B: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class
+    :param env: the environment, or its id; None when loading to predict only
+    :param learning_rate: of the optimizer (Adam by default); a float, or a function of the remaining progress (1 to 0)
+    :param buffer_size: how many episodes to remember (the papers' replay size)
+    :param learning_starts: how long to act at random first, in environment steps, or as ``(n, "episode")``
+        (n_warm_up_episodes); at least until the first episode has finished, and only in an untrained model
+    :param batch_size: examples per gradient step
+    :param train_freq: how much to collect between updates, in steps of the (vectorised) env, or as
+        ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
+    :param gradient_steps: gradient steps per update (n_updates_per_iter); -1 for as many as environment steps were made
+    :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"`` or
+        ``"best+recent"``
+    :param command_sampler: how to choose the next command (d^r_0, d^h_0): ``"best_episode"`` or ``"mean_std"``
+        (§2.3.4), see :mod:`sb3_udrl.commands`
+    :param segments: which stretches t1..t2 of episodes are examples: ``"trailing"`` (t2 = T, §2.3.3), ``"uniform"``
+        (any t1 < t2), or the probability of trailing ones
+    :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), or ``"exponential"`` in its
+        standardised return
+    :param ent_coef: coefficient of an entropy bonus in the loss
+    :param max_grad_norm: maximum norm of the gradient; None not to clip
+    :param exploration_eps: probability of a uniformly random action while collecting
+    :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
+    :param stats_window_size: how many episodes the logged means of return and length look back on
+    :param tensorboard_log: where to log for TensorBoard; None not to
+    :param verbose: 0 no output, 1 info, 2 debug
+    :param seed: seed of all pseudo-random generators
+    :param device: where the policy runs
+    :param _init_setup_model: whether to build the networks in the constructor
+    :raises ValueError: for arguments that cannot work, with the offending value
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: UDRLPolicy
+    replay_buffer: EpisodeBuffer
+    gamma = 1.0  # nothing is discounted (1912.02875 §3.1.3); other tools read it
+
+    def __init__(
+        self,
+        policy: str | type[UDRLPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 1e-3,
+        buffer_size: int = 20,
+        learning_starts: int | tuple[int, str] = (50, "episode"),
+        batch_size: int = 256,
+        train_freq: int | tuple[int, str] = (5, "episode"),
+        gradient_steps: int = 100,
+        retention: str | dict[str, Any] | Retention = "best",
+        command_sampler: str | dict[str, Any] | CommandSampler = "best_episode",
+        segments: str | float = "trailing",
+        weighting: str | dict[str, Any] | Weighting = "uniform",
+        ent_coef: float = 0.0,
+        max_grad_norm: float | None = None,
+        exploration_eps: float = 0.0,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        if not issubclass(self.policy_class, UDRLPolicy):
+            raise ValueError(
+                f"{self.policy_class.__name__} does not take commands: use {', '.join(self.policy_aliases)}, or a "
+                "subclass of UDRLPolicy. If this came from load(), another algorithm saved the file."
+            )
+        self.buffer_size = buffer_size
+        self.learning_starts = learning_starts
+        self.batch_size = batch_size
+        self.train_freq = train_freq
+        self.gradient_steps = gradient_steps
+        self.retention = retention
+        self.command_sampler = command_sampler
+        self.segments = segments
+        self.weighting = weighting
+        self.ent_coef = ent_coef
+        self.max_grad_norm = max_grad_norm
+        self.exploration_eps = exploration_eps
+
+        self._user_command = False  # whether the user chose the evaluation command
+        # Progress of the rollout under way, which learn() may leave unfinished
+        self._rollout_steps = 0
+        self._rollout_episodes = 0
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self._train_freq = _to_train_freq("train_freq", self.train_freq, minimum=1)
+        self._learning_starts = _to_train_freq("learning_starts", self.learning_starts, minimum=0)
+        self._sampler = resolve_variant("command_sampler", self.command_sampler, COMMAND_SAMPLERS, CommandSampler)
+        self._episodes = EpisodeAccumulator(self.n_envs)
+        # load() calls this with the saved arguments already in place
+        if getattr(self, "replay_buffer", None) is None:
+            self.replay_buffer = EpisodeBuffer(
+                self.buffer_size,
+                resolve_variant("retention", self.retention, RETENTIONS, Retention),
+                Segments.named(self.segments),
+                resolve_variant("weighting", self.weighting, WEIGHTINGS, Weighting),
+                device=self.device,
+            )
+        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
+        self.policy = policy.to(self.device)  # type: ignore[assignment]
+
+    def _check_arguments(self) -> None:
+        """:raises ValueError: for an argument that is out of range; the variants check their own"""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size}: a batch needs at least one example.")
+        if self.gradient_steps < -1:
+            raise ValueError(
+                f"gradient_steps={self.gradient_steps}: use 0 or more, or -1 for as many as environment steps were made."
+            )
+        if not 0 <= self.exploration_eps <= 1:
+            raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm={self.max_grad_norm} must be positive, or None not to clip gradients.")
+        if not np.isfinite(self.ent_coef):
+            raise ValueError(f"ent_coef={self.ent_coef} must be finite.")
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed Python, NumPy, torch, the action space, the env, and our own generator for commands and batches.
+
+        :param seed: the seed; None for a random one
+        """
+        super().set_random_seed(seed)
+        self._rng = np.random.default_rng(seed)
+
+    # ------------------------------------------------------------------ learning
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise ValueError("This model has no environment to learn in: call set_env(env), or load it with env=...")
+        env_is_reset = reset_num_timesteps or self._last_obs is None
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if env_is_reset:
+            self._episodes.reset()
+            self._rollout_steps = self._rollout_episodes = 0
+            assert self._last_obs is not None
+            self._check_finite(self._last_obs, np.zeros(self.n_envs))
+        return result
+
+    def learn(
+        self: SelfUDRL,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 1,
+        tb_log_name: str = "UDRL",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfUDRL:
+        """
+        Algorithm 1: collect, learn, command more, until the steps are used up.
+
+        :param total_timesteps: how many environment steps to make (rounded up to a multiple of ``n_envs``)
+        :param callback: called at every step
+        :param log_interval: how many iterations (rollout and update) between logs; None for no logs
+        :param tb_log_name: name of the run in TensorBoard
+        :param reset_num_timesteps: whether to count steps from zero, and reset the env
+        :param progress_bar: whether to show a progress bar
+        :return: the model
+        :raises ValueError: when there is no env, or the env returns NaN or infinite rewards or observations
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        assert self.env is not None
+        iteration = 0
+
+        while self.num_timesteps < total_timesteps:
+            if not self.collect_rollouts(self.env, callback, total_timesteps):
+                break
+            if should_collect_more_steps(self._train_freq, self._rollout_steps, self._rollout_episodes):
+                break  # out of steps: the next learn() goes on with this rollout
+            gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else self._rollout_steps * self.n_envs
+            self._rollout_steps = self._rollout_episodes = 0
+            if gradient_steps > 0 and len(self.replay_buffer) > 0 and not self._warming_up():
+                self.train(gradient_steps, self.batch_size)
+            iteration += 1
+            if log_interval is not None and iteration % log_interval == 0:
+                self.logger.record("time/iterations", iteration, exclude="tensorboard")
+                self.dump_logs()
+
+        if len(self.replay_buffer) == 0 and self._episodes.steps_so_far.max() >= _LONG_EPISODE:
+            warnings.warn(
+                f"No episode has ended within {self._episodes.steps_so_far.max()} steps, and UDRL learns from finished "
+                "episodes only. Give the environment a time limit (gymnasium.wrappers.TimeLimit).",
+                stacklevel=2,
+            )
+        callback.on_training_end()
+        return self
+
+    def _warming_up(self) -> bool:
+        """:return: whether actions are still random: untrained, and not enough experience yet"""
+        if self._n_updates > 0:
+            return False
+        if len(self.replay_buffer) == 0:
+            return True
+        in_episodes = self._learning_starts.unit == TrainFrequencyUnit.EPISODE
+        experience = self._episode_num if in_episodes else self.num_timesteps
+        return experience < self._learning_starts.frequency
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, total_timesteps: int) -> bool:
+        """
+        Algorithm 2 in each env: act under a command that counts down, until ``train_freq`` is reached.
+
+        :param env: the training env
+        :param callback: called at every step
+        :param total_timesteps: number of steps at which to stop in any case
+        :return: False when the callback asked to stop training
+        """
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        while self.num_timesteps < total_timesteps and should_collect_more_steps(
+            self._train_freq, self._rollout_steps, self._rollout_episodes
+        ):
+            self._start_commands()
+            actions = self._sample_actions()
+            new_obs, rewards, dones, infos = env.step(self.policy.to_env_actions(actions))
+            self._check_finite(new_obs, rewards)
+            self.num_timesteps += env.num_envs
+            self._rollout_steps += 1
+
+            # Give access to local variables
+            callback.update_locals(locals())
+            # The step is remembered in any case, so that a stopped learn() can be continued
+            continue_training = callback.on_step()
+            self._update_info_buffer(infos, dones)
+            self._store_step(new_obs, actions, rewards, dones, infos)
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            if not continue_training:
+                return False
+        callback.on_rollout_end()
+        return True
+
+    def _start_commands(self) -> None:
+        """Command each episode that starts with this step, unless it is to be random."""
+        if self._warming_up():
+            return
+        for i in np.flatnonzero(self._episodes.steps_so_far == 0):
+            if len(self.replay_buffer) > 0:
+                buffer = self.replay_buffer
+                self._episodes.commands[i] = self._sampler.sample(buffer.returns, buffer.lengths, self._rng).checked()
+            else:  # a loaded model without its buffer
+                self._episodes.commands[i] = self.command
+
+    def _sample_actions(self) -> np.ndarray:
+        """:return: actions as the policy makes them: under commands, or random, shape (n_envs, *action_shape)"""
+        assert self._last_obs is not None
+        commands = self._episodes.commands
+        random = np.array([command is None for command in commands])
+        if self.exploration_eps > 0:
+            random |= self._rng.random(self.n_envs) < self.exploration_eps
+        if random.all():
+            return self._random_actions(self.n_envs)
+        asked = np.array([command or Command(0.0, 1.0) for command in commands])
+        remaining = count_down(asked, self._episodes.return_so_far, self._episodes.steps_so_far)
+        actions = self.policy.act(self._last_obs, remaining)
+        if random.any():
+            actions[random] = self._random_actions(int(random.sum()))
+        return actions
+
+    def _random_actions(self, n: int) -> np.ndarray:
+        actions = np.array([self.action_space.sample() for _ in range(n)])
+        return self.policy.scale_action(actions) if isinstance(self.action_space, spaces.Box) else actions
+
+    def _store_step(
+        self,
+        new_obs: Observations,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Add the step to the running episodes, and those that it ended to the buffer."""
+        observations: Any = self._last_obs
+        new_original_obs = None
+        if self._vec_normalize_env is not None:
+            # Running statistics would make the returns of older episodes incomparable
+            rewards = self._vec_normalize_env.get_original_reward()
+        if self._normalizes_batches():
+            observations = self._last_original_obs
+            new_original_obs = self._vec_normalize_env.get_original_obs()  # type: ignore[union-attr]
+        for episode in self._episodes.add(observations, actions, rewards, dones, infos).values():
+            self._remember(episode)
+        self._last_obs = new_obs  # type: ignore[assignment]
+        self._last_original_obs = new_original_obs
+
+    def _remember(self, episode: Episode) -> None:
+        self.replay_buffer.add(episode)
+        self._rollout_episodes += 1
+        self._episode_num += 1
+        if episode.command is not None:
+            desired_return, desired_horizon = episode.command
+            self.logger.record_mean("rollout/desired_return", desired_return)
+            self.logger.record_mean("rollout/desired_horizon", desired_horizon)
+            self.logger.record_mean("rollout/command_error", episode.episode_return - desired_return)
+
+    def _normalizes_batches(self) -> bool:
+        """
+        Whether the buffer holds the env's own observations, to be normalised with the statistics of the day when
+        sampled. What lies outside of a VecNormalize (a frame stack) cannot be redone, so then it holds what was seen.
+        """
+        return isinstance(self.env, VecNormalize)
+
+    def _check_finite(self, observations: Observations, rewards: np.ndarray) -> None:
+        """:raises ValueError: for NaN or infinite values, before they are remembered"""
+        values = {"reward": rewards}
+        values |= {f"'{key}'": value for key, value in observation_dict(observations).items() if value.dtype.kind == "f"}
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                bad = np.flatnonzero(~np.isfinite(value).reshape(self.n_envs, -1).all(axis=1))[0]
+                raise ValueError(
+                    f"Environment {bad} returned {name} = {value[bad]} at step {self._episodes.steps_so_far[bad] + 1} of "
+                    f"its episode ({self.num_timesteps} steps in all): rewards and observations must be finite. "
+                    "Find the cause with stable_baselines3.common.vec_env.VecCheckNan."
+                )
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """
+        Learn from the buffer, by maximum likelihood of what was done (Algorithm 1, line 4).
+
+        :param gradient_steps: number of gradient steps
+        :param batch_size: examples per step
+        :raises ValueError: when no episode has finished yet
+        """
+        buffer = self.replay_buffer
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        normalize = self._vec_normalize_env if self._normalizes_batches() else None
+
+        losses, entropies = [], []
+        for _ in range(gradient_steps):
+            batch = buffer.sample(batch_size, self._rng, normalize)
+            log_prob, entropy = self.policy.evaluate_actions(*batch)
+            mean_entropy = -log_prob.mean() if entropy is None else entropy.mean()
+            loss = -log_prob.mean() - self.ent_coef * mean_entropy
+            self.policy.optimizer.zero_grad()
+            loss.backward()
+            if self.max_grad_norm is not None:
+                th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+            losses.append(loss.item())
+            entropies.append(mean_entropy.item())
+
+        self._n_updates += gradient_steps
+        self._update_command()
+        self.logger.record("train/loss", np.mean(losses))
+        self.logger.record("train/entropy", np.mean(entropies))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _update_command(self) -> None:
+        """Keep the evaluation command, and how returns are earned, up to date with the best episodes."""
+        buffer = self.replay_buffer
+        best = self._sampler.best(buffer.returns, buffer.lengths)
+        profile = earning_profile([buffer.returns_to_go(i) for i in best], N_PROFILE_POINTS)
+        self.policy.profile.copy_(th.as_tensor(profile))
+        if not self._user_command:
+            self.policy.set_command(self._sampler.evaluation_command(buffer.returns, buffer.lengths))
+
+    def dump_logs(self) -> None:
+        """Write the logs. ``docs/logging.md`` explains each key."""
+        assert self.ep_info_buffer is not None
+        assert self.ep_success_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        if len(self.ep_info_buffer) > 0 and len(self.ep_info_buffer[0]) > 0:
+            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if len(self.ep_success_buffer) > 0:
+            self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        buffer = self.replay_buffer
+        self.logger.record("buffer/episodes", len(buffer))
+        self.logger.record("buffer/steps", buffer.n_steps)
+        if len(buffer) > 0:
+            self.logger.record("buffer/return_max", buffer.returns.max())
+            self.logger.record("buffer/return_mean", buffer.returns.mean())
+            self.logger.record("buffer/return_min", buffer.returns.min())
+        self.logger.dump(step=self.num_timesteps)
+
+    # ------------------------------------------------------------------ acting
+
+    @property
+    def command(self) -> Command:
+        """:return: the evaluation command, (desired_return, desired_horizon), which is saved with the policy"""
+        return Command(*self.policy.command.tolist())
+
+    def set_command(self, desired_return: float, desired_horizon: float) -> None:
+        """
+        Choose the evaluation command for good, in place of the one that training arrives at.
+
+        :param desired_return: return wanted, in the env's reward
+        :param desired_horizon: environment steps to get it in, at least 1
+        :raises ValueError: when they are not finite, or the horizon is below one step
+        """
+        self.policy.set_command(Command(desired_return, desired_horizon))
+        self._user_command = True
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        command: Command | np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Act on observations. Pass the returned state to the next call, so that the command counts down.
+
+        :param observation: one observation, or one per environment
+        :param state: what the previous call returned; None at the beginning
+        :param episode_start: whether an episode starts with this observation, shape (n_envs,)
+        :param deterministic: whether to take the most likely action instead of a random one
+        :param command: (desired_return, desired_horizon) for the whole episode, one for all or shape (n_envs, 2);
+            default: the evaluation command
+        :return: the action(s), and the state for the next call
+        :raises ValueError: when ``state`` or ``command`` is for another number of environments
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic, command)
+
+    # ------------------------------------------------------------------ saving
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_rng", "_episodes", "_sampler", "_train_freq", "_learning_starts"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+    def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
+        """
+        Save the model, without its replay buffer. A file at ``path`` is replaced only by a complete one.
+
+        :param path: file, or path to it (``.zip`` is added when it has no suffix)
+        :param args: passed on to :meth:`BaseAlgorithm.save`
+        :param kwargs: passed on to :meth:`BaseAlgorithm.save`
+        """
+        with write_whole(path, "zip") as file:
+            super().save(file, *args, **kwargs)
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the remembered episodes, and those under way.
+
+        :param path: file, or path to it (``.pkl`` is added when it has no suffix)
+        """
+        with write_whole(path, "pkl") as file:
+            save_to_pkl(file, (self.replay_buffer, self._episodes), self.verbose)
+
+    def load_replay_buffer(
+        self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True
+    ) -> None:
+        """
+        Load the remembered episodes.
+
+        :param path: file, or path to it
+        :param truncate_last_traj: whether to forget the episodes that were under way; False to go on with them
+            in the very same env, see ``load(..., force_reset=False)``
+        :raises ValueError: when the file holds something else
+        """
+        loaded = load_from_pkl(path, self.verbose)
+        if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], EpisodeBuffer)):
+            raise ValueError(
+                f"{path} holds a {type(loaded).__name__}, not the episodes of a UDRL model: "
+                "pass a file written by UDRL.save_replay_buffer()."
+            )
+        self.replay_buffer, episodes = loaded
+        self.replay_buffer.device = self.device
+        if not truncate_last_traj and episodes.n_envs == self.n_envs:
+            self._episodes = episodes
+
+
+_LONG_EPISODE = 1000  # environment steps after which it is odd that no episode has ended
+
+
+def _to_train_freq(argument: str, value: int | tuple[int, str], minimum: int) -> TrainFreq:
+    """Read "n steps" or (n, "step" or "episode"), as SB3's off-policy algorithms do."""
+    frequency, unit = value if isinstance(value, (tuple, list)) else (value, "step")
+    if not isinstance(frequency, int) or frequency < minimum or unit not in ("step", "episode"):
+        raise ValueError(
+            f"{argument}={value!r}: use a number of steps, at least {minimum}, or (number, 'step' or 'episode')."
+        )
+    return TrainFreq(frequency, TrainFrequencyUnit(unit))
