@@ -105,10 +105,10 @@ class Segments:
         :param rng: source of randomness
         :return: t1 and t2 with 0 <= t1 < t2 <= T; t2 itself is not part of the segment
         """
-        t1 = rng.integers(lengths)
+        t1 = (rng.random(len(lengths)) * lengths).astype(np.int64)
         if self.trailing == 1:
             return t1, lengths
-        t2 = rng.integers(t1, lengths) + 1
+        t2 = t1 + 1 + (rng.random(len(lengths)) * (lengths - t1)).astype(np.int64)
         return t1, np.where(rng.random(len(lengths)) < self.trailing, lengths, t2)
 
 
@@ -213,6 +213,11 @@ class EpisodeBuffer:
         """:return: memory held by the steps, in bytes"""
         return sum(array.nbytes for array in self._arrays.values())
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """:return: the shape of each thing that is kept of one step, by name"""
+        return {name: array.shape[1:] for name, array in self._arrays.items()}
+
     def add(self, episode: Episode) -> None:
         """
         Remember an episode; forget one when there are too many (perhaps this one).
@@ -236,16 +241,12 @@ class EpisodeBuffer:
             self._write(arrays, len(episode))
 
     def _check(self, arrays: dict[str, np.ndarray]) -> None:
-        if not self._arrays:
-            return
-        if arrays.keys() != self._arrays.keys():
-            raise ValueError(f"The episode has {sorted(arrays)}, the buffer holds {sorted(self._arrays)}.")
-        for name, values in arrays.items():
-            if values.shape[1:] != self._arrays[name].shape[1:]:
-                raise ValueError(
-                    f"One {name} of the episode has shape {values.shape[1:]}, the buffer holds "
-                    f"{self._arrays[name].shape[1:]}: use one buffer per environment kind."
-                )
+        shapes = {name: values.shape[1:] for name, values in arrays.items()}
+        if self._arrays and shapes != self.shapes:
+            raise ValueError(
+                f"One step of the episode has shapes {shapes}, but the buffer holds {self.shapes}: "
+                "use one buffer for one kind of environment."
+            )
 
     def _delete(self, indices: np.ndarray) -> None:
         if len(indices) == 0:
@@ -265,6 +266,8 @@ class EpisodeBuffer:
             if name not in self._arrays:
                 self._arrays[name] = np.empty((0, *values.shape[1:]), dtype=values.dtype)
             array = self._arrays[name]
+            if not array.flags.owndata:  # as after unpickling
+                array = self._arrays[name] = array.copy()
             if not end <= len(array) <= end * (1 + 2 * self.SLACK):
                 # Grows and shrinks in place; nobody else holds a view of it
                 array.resize((int(end * (1 + self.SLACK)), *array.shape[1:]), refcheck=False)

@@ -6,8 +6,12 @@ import io
 import os
 import pathlib
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from stable_baselines3.common.save_util import load_from_pkl, open_path
 
 
 @contextmanager
@@ -38,3 +42,56 @@ def write_whole(path: str | pathlib.Path | io.BufferedIOBase, suffix: str) -> It
     except BaseException:
         os.unlink(name)
         raise
+
+
+@contextmanager
+def read_file(path: str | pathlib.Path | io.BufferedIOBase, suffix: str) -> Iterator[io.BufferedIOBase]:
+    """
+    Open a file for reading; an open one is left open, at the place where it was.
+
+    :param path: path, or an open file
+    :param suffix: tried for a path that has none, as SB3 does
+    :return: the file
+    """
+    file = open_path(path, "r", suffix=suffix)
+    if file is not path:
+        with file:
+            yield file
+        return
+    position = file.tell()
+    yield file
+    file.seek(position)
+
+
+def check_model_file(path: str | pathlib.Path | io.BufferedIOBase) -> None:
+    """
+    :param path: path to a saved model, or an open file
+    :raises ValueError: when it is truncated, damaged, or something else
+    """
+    with read_file(path, "zip") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+                missing = {"data", "policy.pth"} - set(archive.namelist())
+            reason = f"'{damaged}' in it is damaged" if damaged else f"it lacks {sorted(missing)}" if missing else None
+        except zipfile.BadZipFile as error:
+            reason = str(error)
+    if reason is not None:
+        raise ValueError(f"{path} is not a whole model file ({reason}): pass a file written by UDRL.save().")
+
+
+def read_pickle(path: str | pathlib.Path | io.BufferedIOBase, verbose: int) -> Any:
+    """
+    :param path: path, or an open file
+    :param verbose: SB3's verbosity level
+    :return: what the file holds
+    :raises ValueError: when it cannot be read
+    """
+    with read_file(path, "pkl") as file:
+        try:
+            return load_from_pkl(file, verbose)
+        except Exception as error:  # a damaged pickle can raise anything
+            raise ValueError(
+                f"{path} cannot be read ({type(error).__name__}: {error}): "
+                "pass a file written by UDRL.save_replay_buffer()."
+            ) from error

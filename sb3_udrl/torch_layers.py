@@ -12,8 +12,9 @@ class CommandScaling(nn.Module):
     """
     Brings commands to the size of a network input, the only place where that happens.
 
-    A command is clipped to the range that the data supports (horizon at least 1; 1912.02877 §2.3.2)
-    and then divided by the data's scale. Scales follow the data unless they are fixed.
+    A command is clipped to the range that has been seen (horizon at least 1; 1912.02877 §2.3.2) and then
+    multiplied by a scale. Unless it is fixed, the scale follows the root mean square of the training commands,
+    slowly enough for the weights behind it to keep up.
 
     All state is in float buffers, so that it is saved with the policy.
 
@@ -25,24 +26,46 @@ class CommandScaling(nn.Module):
     low: th.Tensor
     high: th.Tensor
     scale: th.Tensor
+    rate: th.Tensor
+
+    MOMENTUM = 1e-3  # how far the scale moves with each training batch, in its logarithm
 
     def __init__(self, return_scale: float | None = None, horizon_scale: float | None = None) -> None:
         super().__init__()
         for name, value in (("return_scale", return_scale), ("horizon_scale", horizon_scale)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be positive, or None to follow the data.")
-        self.fixed = (return_scale, horizon_scale)
-        # The range of commands that can be used, and their scale: each (desired_return, desired_horizon)
-        self.register_buffer("low", th.tensor([-th.inf, 1.0]))
-        self.register_buffer("high", th.tensor([th.inf, th.inf]))
-        self.register_buffer("scale", th.tensor([value or 1.0 for value in self.fixed]))
+        # Each for (desired_return, desired_horizon): the range seen, the scale, and how fast it follows
+        self.register_buffer("low", th.tensor([0.0, 1.0]))
+        self.register_buffer("high", th.tensor([0.0, 1.0]))
+        self.register_buffer("scale", th.tensor([return_scale or 1.0, horizon_scale or 1.0]))
+        self.register_buffer("rate", th.tensor([0.0 if return_scale else 1.0, 0.0 if horizon_scale else 1.0]))
 
     def forward(self, commands: th.Tensor) -> th.Tensor:
         """
         :param commands: (desired_return, desired_horizon), shape (B, 2)
         :return: network inputs, shape (B, 2)
         """
+        if self.training:
+            self.widen(commands)
+            self._follow(commands)
         return th.clamp(commands, self.low, self.high) * self.scale
+
+    def widen(self, commands: th.Tensor) -> None:
+        """
+        Let these commands through without clipping from now on.
+
+        :param commands: shape (B, 2)
+        """
+        th.minimum(self.low, commands.amin(dim=0), out=self.low)
+        th.maximum(self.high, commands.amax(dim=0), out=self.high)
+
+    def _follow(self, commands: th.Tensor) -> None:
+        size = commands.square().mean(dim=0).sqrt()
+        # The first batch sets the scale; while all returns are zero there is nothing to scale by
+        rate = self.rate * (size > 0)
+        self.scale.copy_(self.scale ** (1 - rate) * size.clamp(min=th.finfo(size.dtype).tiny) ** -rate)
+        self.rate.copy_(th.where(rate > 0, self.MOMENTUM, self.rate))
 
 
 class CommandLayer(nn.Module, ABC):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import pathlib
 import sys
 import time
 import warnings
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -15,19 +16,18 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
+from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import safe_mean, should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from typing_extensions import Self
 
 from sb3_udrl.buffer import RETENTIONS, WEIGHTINGS, EpisodeBuffer, Retention, Segments, Weighting
 from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_down, earning_profile
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
-from sb3_udrl.saving import write_whole
+from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.variants import resolve_variant
-
-SelfUDRL = TypeVar("SelfUDRL", bound="UDRL")
 
 
 class UDRL(BaseAlgorithm):
@@ -48,12 +48,13 @@ class UDRL(BaseAlgorithm):
     :param env: the environment, or its id; None when loading to predict only
     :param learning_rate: of the optimizer (Adam by default); a float, or a function of the remaining progress (1 to 0)
     :param buffer_size: how many episodes to remember (the papers' replay size)
-    :param learning_starts: how long to act at random first, in environment steps, or as ``(n, "episode")``
-        (n_warm_up_episodes); at least until the first episode has finished, and only in an untrained model
+    :param learning_starts: how long to act at random before the first update, in environment steps, or as
+        ``(n, "episode")`` (n_warm_up_episodes); at least until an episode has finished
     :param batch_size: examples per gradient step
     :param train_freq: how much to collect between updates, in steps of the (vectorised) env, or as
         ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
-    :param gradient_steps: gradient steps per update (n_updates_per_iter); -1 for as many as environment steps were made
+    :param gradient_steps: gradient steps per update (n_updates_per_iter); a fraction below 1 for that many per
+        environment step, -1 for one per environment step
     :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"`` or
         ``"best+recent"``
     :param command_sampler: how to choose the next command (d^r_0, d^h_0): ``"best_episode"`` or ``"mean_std"``
@@ -93,7 +94,7 @@ class UDRL(BaseAlgorithm):
         learning_starts: int | tuple[int, str] = (50, "episode"),
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (5, "episode"),
-        gradient_steps: int = 100,
+        gradient_steps: float = 0.25,
         retention: str | dict[str, Any] | Retention = "best",
         command_sampler: str | dict[str, Any] | CommandSampler = "best_episode",
         segments: str | float = "trailing",
@@ -171,9 +172,10 @@ class UDRL(BaseAlgorithm):
         """:raises ValueError: for an argument that is out of range; the variants check their own"""
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size}: a batch needs at least one example.")
-        if self.gradient_steps < -1:
+        if self.gradient_steps != -1 and not (0 <= self.gradient_steps < 1 or self.gradient_steps == int(self.gradient_steps) > 0):
             raise ValueError(
-                f"gradient_steps={self.gradient_steps}: use 0 or more, or -1 for as many as environment steps were made."
+                f"gradient_steps={self.gradient_steps}: use a whole number, a fraction below 1 (per environment step), "
+                "or -1 (one per environment step)."
             )
         if not 0 <= self.exploration_eps <= 1:
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
@@ -213,14 +215,14 @@ class UDRL(BaseAlgorithm):
         return result
 
     def learn(
-        self: SelfUDRL,
+        self,
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int | None = 1,
         tb_log_name: str = "UDRL",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> SelfUDRL:
+    ) -> Self:
         """
         Algorithm 1: collect, learn, command more, until the steps are used up.
 
@@ -243,11 +245,11 @@ class UDRL(BaseAlgorithm):
         while self.num_timesteps < total_timesteps:
             if not self.collect_rollouts(self.env, callback, total_timesteps):
                 break
-            if should_collect_more_steps(self._train_freq, self._rollout_steps, self._rollout_episodes):
-                break  # out of steps: the next learn() goes on with this rollout
-            gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else self._rollout_steps * self.n_envs
+            if self._rollout_is_unfinished():
+                break  # out of steps: the next learn() goes on with it
+            gradient_steps = self._gradient_steps_due(self._rollout_steps * self.n_envs)
             self._rollout_steps = self._rollout_episodes = 0
-            if gradient_steps > 0 and len(self.replay_buffer) > 0 and not self._warming_up():
+            if gradient_steps > 0 and len(self.replay_buffer) > 0:
                 self.train(gradient_steps, self.batch_size)
             iteration += 1
             if log_interval is not None and iteration % log_interval == 0:
@@ -263,19 +265,29 @@ class UDRL(BaseAlgorithm):
         callback.on_training_end()
         return self
 
-    def _warming_up(self) -> bool:
-        """:return: whether actions are still random: untrained, and not enough experience yet"""
-        if self._n_updates > 0:
-            return False
-        if len(self.replay_buffer) == 0:
-            return True
-        in_episodes = self._learning_starts.unit == TrainFrequencyUnit.EPISODE
-        experience = self._episode_num if in_episodes else self.num_timesteps
-        return experience < self._learning_starts.frequency
+    def _rollout_is_unfinished(self) -> bool:
+        """:return: whether to collect more before the next update; the first one needs enough to start with"""
+        if self._n_updates == 0:
+            in_episodes = self._learning_starts.unit == TrainFrequencyUnit.EPISODE
+            experience = self._episode_num if in_episodes else self.num_timesteps
+            if len(self.replay_buffer) == 0 or experience < self._learning_starts.frequency:
+                return True
+        return should_collect_more_steps(self._train_freq, self._rollout_steps, self._rollout_episodes)
+
+    def _gradient_steps_due(self, n_steps: int) -> int:
+        """
+        :param n_steps: environment steps since the last update
+        :return: how many gradient steps to make
+        """
+        if self.gradient_steps == -1:
+            return n_steps
+        if 0 < self.gradient_steps < 1:
+            return math.ceil(self.gradient_steps * n_steps)
+        return int(self.gradient_steps)
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, total_timesteps: int) -> bool:
         """
-        Algorithm 2 in each env: act under a command that counts down, until ``train_freq`` is reached.
+        Algorithm 2 in each env: act under a command that counts down, until the next update is due.
 
         :param env: the training env
         :param callback: called at every step
@@ -284,9 +296,7 @@ class UDRL(BaseAlgorithm):
         """
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
-        while self.num_timesteps < total_timesteps and should_collect_more_steps(
-            self._train_freq, self._rollout_steps, self._rollout_episodes
-        ):
+        while self.num_timesteps < total_timesteps and self._rollout_is_unfinished():
             self._start_commands()
             actions = self._sample_actions()
             new_obs, rewards, dones, infos = env.step(self.policy.to_env_actions(actions))
@@ -307,15 +317,17 @@ class UDRL(BaseAlgorithm):
         return True
 
     def _start_commands(self) -> None:
-        """Command each episode that starts with this step, unless it is to be random."""
-        if self._warming_up():
+        """Command each episode that starts with this step; until the first update they are random."""
+        if self._n_updates == 0:
             return
+        buffer = self.replay_buffer
         for i in np.flatnonzero(self._episodes.steps_so_far == 0):
-            if len(self.replay_buffer) > 0:
-                buffer = self.replay_buffer
-                self._episodes.commands[i] = self._sampler.sample(buffer.returns, buffer.lengths, self._rng).checked()
+            if len(buffer) > 0:
+                command = self._sampler.sample(buffer.returns, buffer.lengths, self._rng).checked()
             else:  # a loaded model without its buffer
-                self._episodes.commands[i] = self.command
+                command = self.command
+            self.policy.command_scaling.widen(th.tensor([command], device=self.device))
+            self._episodes.commands[i] = command
 
     def _sample_actions(self) -> np.ndarray:
         """:return: actions as the policy makes them: under commands, or random, shape (n_envs, *action_shape)"""
@@ -502,6 +514,20 @@ class UDRL(BaseAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
 
+    @classmethod
+    def load(cls, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> Self:
+        """
+        Load a model. Its replay buffer is in another file, see :meth:`load_replay_buffer`.
+
+        :param path: file, or path to it
+        :param args: passed on to :meth:`BaseAlgorithm.load`
+        :param kwargs: passed on to :meth:`BaseAlgorithm.load`
+        :return: the model
+        :raises ValueError: when the file is truncated, or not a UDRL model, or is for other spaces
+        """
+        check_model_file(path)
+        return super().load(path, *args, **kwargs)
+
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
         """
         Save the model, without its replay buffer. A file at ``path`` is replaced only by a complete one.
@@ -533,16 +559,26 @@ class UDRL(BaseAlgorithm):
             in the very same env, see ``load(..., force_reset=False)``
         :raises ValueError: when the file holds something else
         """
-        loaded = load_from_pkl(path, self.verbose)
+        loaded = read_pickle(path, self.verbose)
         if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], EpisodeBuffer)):
             raise ValueError(
                 f"{path} holds a {type(loaded).__name__}, not the episodes of a UDRL model: "
                 "pass a file written by UDRL.save_replay_buffer()."
             )
+        shapes, expected = loaded[0].shapes, self._step_shapes()
+        if len(loaded[0]) > 0 and shapes != expected:
+            raise ValueError(f"The episodes in {path} are of another environment: {shapes}, here {expected}.")
         self.replay_buffer, episodes = loaded
         self.replay_buffer.device = self.device
         if not truncate_last_traj and episodes.n_envs == self.n_envs:
             self._episodes = episodes
+
+    def _step_shapes(self) -> dict[str, tuple[int, ...]]:
+        """:return: the shapes of what the buffer holds of each step in these spaces"""
+        space = self.observation_space
+        observations = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
+        shapes = {f"observation/{key}": sub_space.shape for key, sub_space in observations.items()}
+        return {**shapes, "action": self.action_space.shape, "return_to_go": ()}  # type: ignore[dict-item]
 
 
 _LONG_EPISODE = 1000  # environment steps after which it is odd that no episode has ended

@@ -1,0 +1,204 @@
+"""The buffer keeps what it should, and every example can be verified by brute force from its episode."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sb3_udrl.buffer import (
+    BestRecentRetention,
+    BestRetention,
+    EpisodeBuffer,
+    ExponentialWeighting,
+    RecentRetention,
+    Segments,
+    UniformWeighting,
+)
+from sb3_udrl.episodes import Episode
+
+
+def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None):
+    return EpisodeBuffer(
+        buffer_size, retention or BestRetention(), Segments(trailing), weighting or UniformWeighting(), device="cpu"
+    )
+
+
+def make_episode(number, length, rng):
+    """Observation and action of a step say which episode and step it is."""
+    steps = np.arange(length)
+    return Episode(
+        observations=np.stack([np.full(length, number), steps], axis=1).astype(np.float32),
+        actions=1000 * number + steps,
+        rewards=rng.normal(size=length).astype(np.float32),
+    )
+
+
+def returns_of(episodes):
+    return [episode.episode_return for episode in episodes]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=40),
+    buffer_size=st.integers(1, 10),
+    retention=st.sampled_from([BestRetention(), RecentRetention(), BestRecentRetention(0.5)]),
+    trailing=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_example_is_true_of_its_episode(lengths, buffer_size, retention, trailing, seed):
+    rng = np.random.default_rng(seed)
+    buffer = make_buffer(buffer_size, retention, trailing)
+    episodes = [make_episode(number, length, rng) for number, length in enumerate(lengths)]
+    for i, episode in enumerate(episodes):
+        buffer.add(episode)
+        assert len(buffer) == min(i + 1, buffer_size)
+    batch = buffer.sample(64, rng)
+    for (number, t1), action, (desired_return, desired_horizon) in zip(
+        batch.observations.int().tolist(), batch.actions.tolist(), batch.commands.tolist(), strict=True
+    ):
+        episode = episodes[number]
+        t2 = t1 + int(desired_horizon)
+        assert action == 1000 * number + t1
+        assert 0 <= t1 < t2 <= len(episode)
+        if trailing == 1:
+            assert t2 == len(episode)
+        total = 0.0
+        for t in range(t1, t2):
+            total += episode.rewards[t]
+        assert desired_return == pytest.approx(total, abs=1e-4)
+
+
+def test_a_worked_example_of_trailing_segments(rng):
+    buffer = make_buffer(1)
+    buffer.add(Episode(np.arange(3.0), np.array([7, 8, 9]), np.array([1.0, 2.0, 4.0])))
+    batch = buffer.sample(100, rng)
+    examples = {
+        (o, a, *c)
+        for o, a, c in zip(batch.observations.tolist(), batch.actions.tolist(), batch.commands.tolist(), strict=True)
+    }
+    assert examples == {(0.0, 7, 7.0, 3.0), (1.0, 8, 6.0, 2.0), (2.0, 9, 4.0, 1.0)}
+
+
+def test_a_worked_example_of_uniform_segments(rng):
+    buffer = make_buffer(1, trailing=0.0)
+    buffer.add(Episode(np.arange(2.0), np.array([7, 8]), np.array([1.0, 2.0])))
+    batch = buffer.sample(1000, rng)
+    examples, counts = np.unique(
+        np.column_stack([batch.observations, batch.actions, batch.commands]), axis=0, return_counts=True
+    )
+    assert examples.tolist() == [[0.0, 7, 1.0, 1.0], [0.0, 7, 3.0, 2.0], [1.0, 8, 2.0, 1.0]]
+    # t1 is uniform over two steps, then t2 over what is behind it
+    np.testing.assert_allclose(counts / 1000, [0.25, 0.25, 0.5], atol=0.05)
+
+
+@pytest.mark.parametrize("trailing", [0.25, 0.75])
+def test_the_share_of_trailing_segments_is_the_probability_asked_for(trailing, rng):
+    lengths = np.full(20_000, 100)
+    t1, t2 = Segments(trailing).sample(lengths, rng)
+    # A few of the other segments end with the episode by chance
+    by_chance = (1 - trailing) * np.mean(1 / (100 - t1))
+    assert np.mean(t2 == 100) == pytest.approx(trailing + by_chance, abs=0.02)
+
+
+def test_episodes_are_drawn_alike_whatever_their_lengths(rng):
+    buffer = make_buffer(2)
+    buffer.add(make_episode(0, 1, rng))
+    buffer.add(make_episode(1, 99, rng))
+    numbers = buffer.sample(4000, rng).observations[:, 0]
+    assert numbers.mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_exponential_weighting_prefers_better_episodes_by_a_known_ratio(rng):
+    buffer = make_buffer(2, weighting=ExponentialWeighting(temperature=0.5))
+    for number in range(2):
+        buffer.add(Episode(np.full((1, 1), number), np.zeros(1), np.array([float(number)])))
+    # Standardised returns -1 and 1, so the odds are exp(2 / 0.5)
+    share = buffer.sample(20_000, rng).observations.double().mean().item()
+    assert share == pytest.approx(1 / (1 + np.exp(-4)), abs=0.005)
+
+
+def test_equal_returns_weigh_the_same_however_sharp_the_weighting():
+    weights = ExponentialWeighting(temperature=1e-3).weights(np.full(3, 7.0))
+    np.testing.assert_array_equal(weights, np.ones(3))
+
+
+def test_best_keeps_the_highest_returns_and_prefers_shorter_then_newer():
+    buffer = make_buffer(3)
+    for number, rewards in enumerate([[5.0], [1.0], [2.0, 3.0], [5.0], [0.0], [9.0]]):
+        buffer.add(Episode(np.full((len(rewards), 1), number), np.zeros(len(rewards)), np.array(rewards)))
+    # 9, and both one-step fives; the five that took two steps had to go
+    assert buffer.returns.tolist() == [5, 5, 9]
+    assert buffer.lengths.tolist() == [1, 1, 1]
+
+
+def test_recent_forgets_the_oldest():
+    buffer = make_buffer(2, RecentRetention())
+    for reward in [9.0, 1.0, 2.0]:
+        buffer.add(Episode(np.zeros((1, 1)), np.zeros(1), np.array([reward])))
+    assert buffer.returns.tolist() == [1, 2]
+
+
+def test_best_and_recent_keeps_both():
+    buffer = make_buffer(4, BestRecentRetention(best_fraction=0.5))
+    for reward in [9.0, 1.0, 8.0, 2.0, 3.0, 4.0]:
+        buffer.add(Episode(np.zeros((1, 1)), np.zeros(1), np.array([reward])))
+    assert buffer.returns.tolist() == [9, 8, 3, 4]
+
+
+def test_the_same_seed_draws_the_same_batch(rng):
+    buffer = make_buffer(5)
+    for number in range(5):
+        buffer.add(make_episode(number, number + 1, rng))
+    first, second = (buffer.sample(32, np.random.default_rng(7)) for _ in range(2))
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("retention", [BestRetention(), RecentRetention()])
+def test_memory_stays_within_a_quarter_above_the_raw_bytes_also_after_thousands_of_evictions(retention, rng):
+    buffer = make_buffer(50, retention)
+    for number in range(3000):
+        length = int(rng.integers(20, 60))
+        buffer.add(
+            Episode(
+                np.full((length, 8, 8), number % 256, dtype=np.uint8),
+                rng.integers(2, size=length),
+                rng.normal(size=length).astype(np.float32),
+            )
+        )
+    raw = buffer.n_steps * (64 + 8 + 4)
+    assert buffer.nbytes <= 1.25 * raw
+    batch = buffer.sample(64, rng)
+    assert batch.observations.numpy().dtype == np.uint8
+    # Each observation is still of one piece
+    assert (batch.observations.flatten(1).float().std(dim=1) == 0).all()
+
+
+def test_an_empty_buffer_says_what_to_do(rng):
+    with pytest.raises(ValueError, match="collect at least one whole episode"):
+        make_buffer(1).sample(1, rng)
+
+
+def test_an_episode_of_another_environment_is_refused_and_harms_nothing(rng):
+    buffer = make_buffer(3)
+    buffer.add(Episode(np.zeros((2, 4)), np.zeros(2), np.ones(2)))
+    with pytest.raises(ValueError, match=r"\(5,\).*but the buffer holds.*\(4,\)"):
+        buffer.add(Episode(np.zeros((2, 5)), np.zeros(2), np.ones(2)))
+    with pytest.raises(ValueError, match="the buffer holds"):
+        buffer.add(Episode({"a": np.zeros((2, 4))}, np.zeros(2), np.ones(2)))
+    assert len(buffer) == 1
+    buffer.sample(4, rng)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: make_buffer(0), "buffer_size=0"),
+        (lambda: Segments(1.5), "segments=1.5"),
+        (lambda: Segments.named("leading"), "segments='leading'"),
+        (lambda: ExponentialWeighting(0), "temperature=0"),
+        (lambda: BestRecentRetention(2), "best_fraction=2"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

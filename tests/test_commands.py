@@ -1,0 +1,117 @@
+"""Commands count down exactly, and each sampler asks for what it says."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sb3_udrl.commands import (
+    COMMAND_SAMPLERS,
+    BestEpisodeSampler,
+    Command,
+    MeanStdSampler,
+    count_down,
+    earning_profile,
+)
+
+RETURNS = np.array([3.0, -1.0, 10.0, 8.0])
+LENGTHS = np.array([5, 7, 20, 10])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [((np.nan, 5), "finite"), ((1, np.inf), "finite"), ((500, 0.5), "horizon is 0.5"), ((9, -3), "in this order")],
+)
+def test_commands_that_nobody_can_obey_are_refused(command, message):
+    with pytest.raises(ValueError, match=message):
+        Command(*command).checked()
+
+
+def test_a_command_is_return_first_then_horizon():
+    assert Command(7.0, 3.0) == (7.0, 3.0)
+    assert Command(7.0, 3.0).desired_horizon == 3.0
+
+
+def test_one_step_of_counting_down_by_hand():
+    commands = np.array([[10.0, 4.0], [5.0, 9.0]])
+    remaining = count_down(commands, return_so_far=np.array([2.5, -1.0]), steps_so_far=np.array([1, 2]))
+    assert remaining.tolist() == [[7.5, 3.0], [6.0, 7.0]]
+
+
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50), st.floats(-1e3, 1e3), st.floats(1, 1e3))
+def test_counting_down_is_what_algorithm_2_does_step_by_step(rewards, desired_return, desired_horizon):
+    expected_return, expected_horizon = desired_return, desired_horizon
+    for reward in rewards:
+        expected_return -= reward
+        expected_horizon -= 1
+    remaining = count_down(
+        np.array([[desired_return, desired_horizon]]), np.array([sum(rewards)]), np.array([len(rewards)])
+    )
+    np.testing.assert_allclose(remaining[0], [expected_return, expected_horizon], atol=1e-6)
+
+
+def test_the_papers_sampler_draws_from_the_mean_to_one_standard_deviation_above(rng):
+    sampler = MeanStdSampler(last_few=2)  # looks at the returns 10 and 8
+    commands = [sampler.sample(RETURNS, LENGTHS, rng) for _ in range(500)]
+    returns = [command.desired_return for command in commands]
+    assert 9 <= min(returns) < 9.1
+    assert 9.9 < max(returns) <= 10
+    assert np.mean(returns) == pytest.approx(9.5, abs=0.05)
+    assert {command.desired_horizon for command in commands} == {15.0}
+
+
+def test_the_best_episode_sampler_stretches_return_and_horizon_together(rng):
+    sampler = BestEpisodeSampler(last_few=2, max_factor=2.0)
+    seen = set()
+    for _ in range(500):
+        command = sampler.sample(RETURNS, LENGTHS, rng)
+        # 10 in 20 steps or 8 in 10 steps, and nothing else, stretched up to twofold
+        episode = 2 if command.desired_return / command.desired_horizon == pytest.approx(0.5) else 3
+        factor = command.desired_return / RETURNS[episode]
+        assert 1 <= factor <= 2
+        assert command.desired_horizon == pytest.approx(factor * LENGTHS[episode])
+        seen.add(episode)
+    assert seen == {2, 3}
+
+
+def test_more_than_a_negative_return_is_closer_to_zero(rng):
+    sampler = BestEpisodeSampler(last_few=1, max_factor=1.5)
+    returns = [sampler.sample(np.array([-100.0]), np.array([50]), rng).desired_return for _ in range(100)]
+    assert -100 <= min(returns) < max(returns) <= -50
+
+
+@pytest.mark.parametrize("name", COMMAND_SAMPLERS)
+def test_what_is_asked_in_evaluation_has_been_reached_before(name):
+    command = COMMAND_SAMPLERS[name](last_few=2).evaluation_command(RETURNS, LENGTHS)
+    assert command == Command(9.0, 15.0)
+
+
+@pytest.mark.parametrize("name", COMMAND_SAMPLERS)
+def test_samplers_need_an_episode_to_start_from(name, rng):
+    with pytest.raises(ValueError, match="No episode has finished"):
+        COMMAND_SAMPLERS[name]().sample(np.zeros(0), np.zeros(0), rng)
+    with pytest.raises(ValueError, match="last_few=0"):
+        COMMAND_SAMPLERS[name](last_few=0)
+
+
+def test_a_factor_below_one_is_refused():
+    with pytest.raises(ValueError, match="max_factor=0.5"):
+        BestEpisodeSampler(max_factor=0.5)
+
+
+def test_the_profile_of_constant_rewards_falls_evenly():
+    returns_to_go = np.cumsum(np.ones(50))[::-1]
+    # Exact at each step: after t of 50 steps, 50 - t are to come
+    profile = earning_profile([returns_to_go], 101)
+    steps = np.arange(50)
+    np.testing.assert_allclose(np.interp(steps / 49, np.linspace(0, 1, 101), profile), (50 - steps) / 50)
+
+
+def test_the_profile_of_a_final_reward_stays_up_to_the_end():
+    returns_to_go = np.full(30, -7.0)
+    np.testing.assert_array_equal(earning_profile([returns_to_go, returns_to_go[:1]], 101), np.ones(101))
+
+
+def test_a_return_of_about_zero_has_no_profile_of_its_own():
+    returns_to_go = np.array([0.0, 100.0, 50.0, 10.0])
+    np.testing.assert_allclose(earning_profile([returns_to_go], 11), np.linspace(1, 0, 11))

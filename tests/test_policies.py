@@ -1,0 +1,158 @@
+"""The behaviour function: every action space, commands that matter, and predict on observations alone."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.utils import ConstantSchedule
+from torch import nn
+
+from sb3_udrl.commands import Command
+from sb3_udrl.policies import N_PROFILE_POINTS, MlpPolicy
+from sb3_udrl.torch_layers import COMMAND_LAYERS
+
+OBSERVATIONS = spaces.Box(-1, 1, (3,), np.float32)
+ACTION_SPACES = [
+    spaces.Discrete(4),
+    spaces.MultiDiscrete([3, 2]),
+    spaces.MultiBinary(3),
+    spaces.Box(-1, 1, (2,), np.float32),
+    spaces.Box(np.array([-1.0, 0.0]), np.array([5.0, 1.0]), dtype=np.float64),  # asymmetric, float64
+]
+
+
+def make_policy(action_space=ACTION_SPACES[0], observation_space=OBSERVATIONS, **kwargs):
+    th.manual_seed(0)
+    policy = MlpPolicy(observation_space, action_space, ConstantSchedule(1e-3), **kwargs)
+    # As if it had been trained on commands up to here
+    policy.command_scaling.widen(th.tensor([[-100.0, 1.0], [100.0, 100.0]]))
+    policy.set_training_mode(False)
+    return policy
+
+
+def spy_on_commands(policy):
+    """Collect the commands that reach the network."""
+    seen = []
+    forward = policy.command_scaling.forward
+    policy.command_scaling.forward = lambda commands: (seen.append(commands.tolist()), forward(commands))[1]
+    return seen
+
+
+@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
+def test_predict_gives_actions_of_the_space(action_space):
+    policy = make_policy(action_space)
+    action, _ = policy.predict(np.zeros(3, np.float32))
+    assert action_space.contains(action)
+    actions, _ = policy.predict(np.zeros((5, 3), np.float32))
+    assert actions.shape == (5, *action_space.shape)
+    assert all(action_space.contains(action) for action in actions)
+
+
+@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
+def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space):
+    policy = make_policy(action_space)
+    observations, commands = th.rand(2000, 3), th.rand(2000, 2) * 10
+    actions = policy(observations, commands).detach()
+    log_prob, entropy = policy.evaluate_actions(observations, actions, commands)
+    assert log_prob.shape == (2000,)
+    # The mean of -log p over its own samples estimates the entropy
+    assert -log_prob.mean().item() == pytest.approx(entropy.mean().item(), abs=0.1)
+
+
+def test_box_actions_are_scaled_to_the_bounds_and_clipped_only_for_the_env():
+    policy = make_policy(ACTION_SPACES[4])
+    env_actions = policy.to_env_actions(np.array([[0.0, 0.0], [-1.0, 1.0], [7.0, -7.0]]))
+    np.testing.assert_allclose(env_actions, [[2.0, 0.5], [-1.0, 1.0], [5.0, 0.0]])
+
+
+@pytest.mark.parametrize("layer", COMMAND_LAYERS)
+def test_the_command_changes_what_is_done(layer):
+    policy = make_policy(command_layer=layer, ortho_init=False, return_scale=0.05, horizon_scale=0.05)
+    observations = th.zeros(1, 3)
+    little, much = (
+        policy.get_distribution(observations, th.tensor([command])).distribution.probs.detach().clone()
+        for command in ([0.0, 10.0], [90.0, 90.0])
+    )
+    assert not th.allclose(little, much, atol=1e-3)
+
+
+def test_counting_steps_makes_the_horizon_exact_and_follows_the_profile():
+    policy = make_policy()
+    policy.set_command(Command(10.0, 5.0))
+    policy.profile.copy_(th.linspace(1.0, 0.2, N_PROFILE_POINTS))  # 2 of 10 come with the last of 5 steps
+    seen = spy_on_commands(policy)
+    state = None
+    for _ in range(6):
+        _, state = policy.predict(np.zeros(3, np.float32), state)
+    expected = [[10, 5], [8, 4], [6, 3], [4, 2], [2, 1], [2, 0]]
+    np.testing.assert_allclose(np.concatenate(seen), expected, atol=1e-5)
+
+
+def test_an_episode_start_begins_the_command_anew_in_its_env_only():
+    policy = make_policy()
+    policy.set_command(Command(10.0, 11.0))
+    seen = spy_on_commands(policy)
+    observations = np.zeros((2, 3), np.float32)
+    _, state = policy.predict(observations, None, np.array([True, True]))
+    _, state = policy.predict(observations, state, np.array([False, False]))
+    policy.predict(observations, state, np.array([False, True]))
+    np.testing.assert_allclose(seen[-1], [[8, 9], [10, 11]], atol=1e-5)
+
+
+def test_without_state_every_step_is_the_first():
+    policy = make_policy()
+    policy.set_command(Command(10.0, 5.0))
+    seen = spy_on_commands(policy)
+    for _ in range(2):
+        policy.predict(np.zeros(3, np.float32))
+    assert seen == [[[10, 5]], [[10, 5]]]
+
+
+def test_a_command_for_one_call_leaves_the_stored_one_alone():
+    policy = make_policy()
+    policy.set_command(Command(10.0, 5.0))
+    seen = spy_on_commands(policy)
+    observations = np.zeros((2, 3), np.float32)
+    policy.predict(observations, command=Command(3.0, 2.0))
+    policy.predict(observations, command=np.array([[1.0, 2.0], [3.0, 4.0]]))
+    policy.predict(observations)
+    assert seen == [[[3, 2], [3, 2]], [[1, 2], [3, 4]], [[10, 5], [10, 5]]]
+
+
+def test_predict_refuses_what_does_not_fit():
+    policy = make_policy()
+    observations = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match=r"command has shape \(3,\)"):
+        policy.predict(observations, command=np.zeros(3))
+    with pytest.raises(ValueError, match="horizon is 0"):
+        policy.predict(observations, command=Command(5.0, 0.0))
+    with pytest.raises(ValueError, match="the state of 3"):
+        policy.predict(observations, state=(np.zeros(3, dtype=np.int64),))
+    with pytest.raises(ValueError, match="mixing Gym API"):
+        policy.predict((observations, {}))
+
+
+def test_an_unknown_command_layer_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'fourier'.*'gated', 'bilinear', 'product'"):
+        make_policy(command_layer="fourier")
+
+
+def test_a_policy_saved_alone_keeps_its_command_and_all_its_settings(tmp_path):
+    policy = make_policy(
+        ACTION_SPACES[3],
+        net_arch=[8],
+        activation_fn=nn.Tanh,
+        command_layer="bilinear",
+        embedding_dim=5,
+        embedding_activation_fn=nn.PReLU,
+        return_scale=0.3,
+        log_std_init=-0.5,
+    )
+    policy.set_command(Command(7.0, 3.0))
+    policy.save(tmp_path / "policy.pkl")
+    loaded = MlpPolicy.load(tmp_path / "policy.pkl")
+    assert loaded.command.tolist() == [7.0, 3.0]
+    observations = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    for state in (None, (np.full(10, 2),)):
+        expected, _ = policy.predict(observations, state, deterministic=True)
+        np.testing.assert_array_equal(loaded.predict(observations, state, deterministic=True)[0], expected)

@@ -1,0 +1,96 @@
+"""How commands enter the network: scaled, clipped, and multiplied in as the papers say."""
+
+import pytest
+import torch as th
+from torch import nn
+
+from sb3_udrl.torch_layers import COMMAND_LAYERS, BilinearLayer, CommandScaling, GatedLayer, ProductLayer
+
+FEATURES = th.tensor([[1.0, -2.0, 0.5], [0.3, 0.1, -0.7]])
+COMMANDS = th.tensor([[2.0, 1.0], [-1.0, 3.0]])
+
+
+def test_fixed_scales_multiply_return_and_horizon_in_this_order():
+    scaling = CommandScaling(return_scale=0.5, horizon_scale=0.1)
+    scaling.widen(th.tensor([[20.0, 30.0]]))
+    assert scaling.eval()(th.tensor([[20.0, 30.0]])).tolist() == [[10.0, 3.0]]
+
+
+def test_the_first_batch_sets_the_scale_and_later_ones_move_it_slowly():
+    scaling = CommandScaling()
+    inputs = scaling(th.tensor([[30.0, 3.0], [40.0, 4.0]]))
+    assert inputs.square().mean(dim=0).tolist() == pytest.approx([1.0, 1.0])
+    before = scaling.scale.clone()
+    scaling(th.tensor([[3000.0, 300.0]]))
+    ratio = scaling.scale / before
+    assert (ratio < 1).all()
+    assert (ratio > 0.99).all()
+    for _ in range(10_000):
+        scaling(th.tensor([[3000.0, 300.0]]))
+    assert scaling.scale.tolist() == pytest.approx([1 / 3000, 1 / 300], rel=1e-2)
+
+
+def test_returns_of_zero_leave_the_scale_alone_until_there_is_something_to_scale_by():
+    scaling = CommandScaling()
+    scaling(th.tensor([[0.0, 5.0]]))
+    assert scaling.scale.tolist() == pytest.approx([1.0, 0.2])
+    scaling(th.tensor([[50.0, 5.0]]))
+    assert scaling.scale.tolist() == pytest.approx([0.02, 0.2])
+
+
+def test_inputs_are_clipped_to_what_was_seen_and_a_horizon_of_one():
+    scaling = CommandScaling(1.0, 1.0)
+    scaling(th.tensor([[-5.0, 1.0], [10.0, 20.0]]))
+    scaling.eval()
+    beyond = th.tensor([[100.0, 50.0], [-100.0, -3.0], [7.0, 7.0]])
+    assert scaling(beyond).tolist() == [[10.0, 20.0], [-5.0, 1.0], [7.0, 7.0]]
+    # Acting does not change what was seen
+    assert scaling(beyond).tolist() == [[10.0, 20.0], [-5.0, 1.0], [7.0, 7.0]]
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_scales_must_be_positive(scale):
+    with pytest.raises(ValueError, match="return_scale"):
+        CommandScaling(return_scale=scale)
+    with pytest.raises(ValueError, match="horizon_scale"):
+        CommandScaling(horizon_scale=scale)
+
+
+def test_all_state_is_in_float_buffers_so_that_it_is_saved():
+    state = CommandScaling().state_dict()
+    assert set(state) == {"low", "high", "scale", "rate"}
+    assert all(value.dtype == th.float32 for value in state.values())
+
+
+@pytest.mark.parametrize("activation_fn", [nn.Tanh, nn.ReLU, nn.PReLU])
+def test_the_gated_layer_is_the_papers_formula(activation_fn):
+    layer = GatedLayer(3, 4, activation_fn)
+    expected = layer.activation(FEATURES @ layer.features_net.weight.T + layer.features_net.bias) * th.sigmoid(
+        COMMANDS @ layer.command_net.weight.T + layer.command_net.bias
+    )
+    th.testing.assert_close(layer(FEATURES, COMMANDS), expected)
+
+
+def test_the_product_layer_multiplies_two_embeddings():
+    layer = ProductLayer(3, 4, nn.PReLU)
+    expected = layer.activation(layer.features_net(FEATURES)) * layer.command_activation(layer.command_net(COMMANDS))
+    th.testing.assert_close(layer(FEATURES, COMMANDS), expected)
+    assert layer.activation is not layer.command_activation  # each PReLU learns its own slope
+
+
+@th.no_grad()
+def test_the_bilinear_layer_computes_its_weights_from_the_command():
+    layer = BilinearLayer(3, 4, nn.ReLU)
+    for features, command, output in zip(FEATURES, COMMANDS, layer(FEATURES, COMMANDS), strict=True):
+        weights = layer.weight_net(command).reshape(3, 4)
+        expected = [
+            max(0.0, sum(float(features[i] * weights[i, e]) for i in range(3)) + float(layer.bias_net(command)[e]))
+            for e in range(4)
+        ]
+        assert output.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", COMMAND_LAYERS)
+def test_every_layer_tells_return_from_horizon(name):
+    layer = COMMAND_LAYERS[name](3, 8, nn.Tanh)
+    assert not th.allclose(layer(FEATURES, COMMANDS), layer(FEATURES, COMMANDS.flip(dims=[1])))

@@ -1,0 +1,477 @@
+"""UDRL keeps Stable-Baselines3's contract: steps, callbacks, seeds, saving, logging, and helpful errors."""
+
+import io
+import pathlib
+import zipfile
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+from toy_envs import CountdownEnv, FaultyEnv, PayoutEnv, RandomEnv
+
+from sb3_udrl import UDRL, Command
+from sb3_udrl.buffer import RecentRetention
+from sb3_udrl.commands import BestEpisodeSampler
+
+QUICK = {
+    "learning_starts": (3, "episode"),
+    "train_freq": (2, "episode"),
+    "gradient_steps": 3,
+    "batch_size": 16,
+    "policy_kwargs": {"net_arch": [8], "embedding_dim": 8},
+    "seed": 0,
+}
+
+
+def make_model(env, **kwargs):
+    return UDRL("MlpPolicy", env, **{**QUICK, **kwargs})
+
+
+def weights(model):
+    return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+class CommandSpy(BaseCallback):
+    """Keeps a copy of the commands under way at each step."""
+
+    def _on_step(self):
+        self.commands = getattr(self, "commands", [])
+        self.commands.append(list(self.model._episodes.commands))
+        return True
+
+
+# ------------------------------------------------------------------ steps and episodes
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_learn_makes_the_steps_asked_for_also_when_called_again(n_envs):
+    model = make_model(make_vec_env(lambda: CountdownEnv(100), n_envs))
+    model.learn(60)
+    assert model.num_timesteps == 60
+    model.learn(60, reset_num_timesteps=False)
+    assert model.num_timesteps == 120
+    model.learn(30)
+    assert model.num_timesteps == 30
+
+
+def test_two_short_calls_of_learn_are_one_long_one():
+    once = make_model(make_vec_env(lambda: RandomEnv(20), 2)).learn(400)
+    twice = make_model(make_vec_env(lambda: RandomEnv(20), 2)).learn(150).learn(250, reset_num_timesteps=False)
+    assert once._n_updates == twice._n_updates > 0
+    assert th.equal(weights(once), weights(twice))
+
+
+def test_episodes_under_way_survive_from_one_learn_to_the_next():
+    model = make_model(CountdownEnv(50))
+    for _ in range(5):
+        model.learn(20, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [50, 50]
+
+
+def test_episodes_under_way_are_dropped_when_the_env_is_reset_under_them():
+    model = make_model(CountdownEnv(50))
+    model.learn(20)
+    model.set_env(CountdownEnv(50))
+    model.learn(60, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [50]
+    model.learn(60)
+    assert model.replay_buffer.lengths.tolist() == [50, 50]
+
+
+def test_actions_are_random_until_the_first_update_and_commanded_afterwards():
+    model = make_model(CountdownEnv(5), learning_starts=(4, "episode"))
+    spy = CommandSpy()
+    model.learn(40, spy)
+    commanded = [commands[0] is not None for commands in spy.commands]
+    assert commanded == [False] * 20 + [True] * 20
+
+
+def test_learning_starts_and_train_freq_also_count_steps():
+    model = make_model(CountdownEnv(5), learning_starts=12, train_freq=4, gradient_steps=1)
+    model.learn(11)
+    assert model._n_updates == 0
+    model.learn(9, reset_num_timesteps=False)
+    assert model._n_updates == 3  # at 12, 16 and 20 steps
+
+
+@pytest.mark.parametrize(("gradient_steps", "expected"), [(7, 14), (-1, 20), (0.25, 6)])
+def test_gradient_steps_are_per_update_or_per_environment_step(gradient_steps, expected):
+    # Updates after 10 and 20 environment steps
+    model = make_model(make_vec_env(lambda: CountdownEnv(5), 2), learning_starts=0, train_freq=5)
+    model.gradient_steps = gradient_steps
+    model.learn(20)
+    assert model._n_updates == expected
+
+
+def test_short_episodes_are_not_favoured_with_several_envs():
+    lengths = [2, 30]
+    env = DummyVecEnv([lambda length=length: CountdownEnv(length) for length in lengths])
+    model = make_model(env, buffer_size=1000, retention="recent")
+    model.learn(2 * 300)
+    remembered = model.replay_buffer.lengths
+    assert [(remembered == length).sum() for length in lengths] == [150, 10]
+
+
+def test_every_step_may_be_random_by_exploration_eps():
+    model = make_model(PayoutEnv(), exploration_eps=1.0, buffer_size=1000, retention="recent")
+    with th.no_grad():
+        model.policy.action_net.bias[:] = th.tensor([0.0, 100.0])  # would always take action 1
+    model.gradient_steps = 1
+    model.learn(2000)
+    assert model.replay_buffer.returns.mean() == pytest.approx(5, abs=0.4)
+
+
+# ------------------------------------------------------------------ callbacks and logs
+
+
+def test_a_callback_that_returns_false_stops_learning_and_loses_no_step():
+    class StopAt(BaseCallback):
+        def _on_step(self):
+            return self.num_timesteps < 17
+
+    model = make_model(CountdownEnv(10))
+    model.learn(100, StopAt())
+    assert model.num_timesteps == 17
+    assert model._episodes.steps_so_far[0] == 7
+    model.learn(3, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [10, 10]
+
+
+def test_stock_callbacks_work(tmp_path):
+    model = make_model("CartPole-v1")
+    callbacks = [
+        CheckpointCallback(100, str(tmp_path), save_replay_buffer=True),
+        EvalCallback(make_vec_env("CartPole-v1", seed=99), eval_freq=150, n_eval_episodes=2, verbose=0),
+        StopTrainingOnMaxEpisodes(12),
+    ]
+    model.learn(5000, callbacks)
+    assert model._episode_num == 12
+    assert (tmp_path / "rl_model_100_steps.zip").exists()
+    assert (tmp_path / "rl_model_replay_buffer_100_steps.pkl").exists()
+    assert np.isfinite(callbacks[1].last_mean_reward)
+
+
+def test_all_keys_are_logged_with_the_values_that_the_docs_give(tmp_path):
+    model = make_model(make_vec_env(lambda: CountdownEnv(5)), command_sampler={"best_episode": {"max_factor": 1.0}})
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(40)
+    model.logger.close()
+    text = (tmp_path / "progress.csv").read_text().splitlines()
+    logs = dict(zip(text[0].split(","), text[-1].split(","), strict=True))
+    expected = {
+        "rollout/desired_return": 5,
+        "rollout/desired_horizon": 5,
+        "rollout/command_error": 0,
+        "rollout/ep_rew_mean": 5,
+        "rollout/ep_len_mean": 5,
+        "buffer/return_max": 5,
+        "buffer/return_mean": 5,
+        "buffer/return_min": 5,
+        "train/learning_rate": 1e-3,
+        "time/total_timesteps": 35,
+        "time/episodes": 7,
+        "buffer/episodes": 7,
+        "buffer/steps": 35,
+        "train/n_updates": 9,
+        "time/iterations": 3,
+    }
+    assert {key: float(logs[key]) for key in expected} == pytest.approx(expected)
+    assert {"train/loss", "train/entropy", "time/fps", "time/time_elapsed"} <= set(logs)
+    docs = (pathlib.Path(__file__).parent.parent / "docs" / "logging.md").read_text()
+    assert all(f"`{key}`" in docs for key in logs)
+
+
+def test_log_interval_none_logs_nothing(tmp_path):
+    model = make_model(CountdownEnv(5))
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(40, log_interval=None)
+    assert (tmp_path / "progress.csv").read_text() == ""
+    model.dump_logs()
+    model.logger.close()
+    assert "train/loss" in (tmp_path / "progress.csv").read_text()
+
+
+def test_tensorboard_runs_are_named_after_the_algorithm(tmp_path):
+    model = make_model(CountdownEnv(5), tensorboard_log=str(tmp_path))
+    model.learn(20)
+    model.learn(20, tb_log_name="mine")
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["UDRL_1", "mine_1"]
+
+
+def test_an_env_whose_episodes_do_not_end_is_pointed_out():
+    with pytest.warns(UserWarning, match="learns from finished episodes only"):
+        make_model(CountdownEnv(5000)).learn(1500)
+
+
+# ------------------------------------------------------------------ seeds
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_in_one_process_or_several(env_id):
+    vec_envs = [DummyVecEnv, DummyVecEnv, SubprocVecEnv]
+    models = []
+    for vec_env_cls in vec_envs:
+        env = make_vec_env(env_id, 2, seed=1, vec_env_cls=vec_env_cls)
+        models.append(make_model(env).learn(2500))
+        env.close()
+    assert models[0]._n_updates > 0
+    assert th.equal(weights(models[0]), weights(models[1]))
+    assert th.equal(weights(models[0]), weights(models[2]))
+
+
+def test_another_seed_gives_other_weights():
+    assert not th.equal(*(weights(make_model("CartPole-v1", seed=seed).learn(300)) for seed in (0, 1)))
+
+
+# ------------------------------------------------------------------ acting
+
+
+def test_the_evaluation_command_is_what_the_best_episodes_reached():
+    model = make_model(CountdownEnv(5)).learn(50)
+    assert model.command == Command(5.0, 5.0)
+
+
+def test_a_command_that_the_user_sets_stays_through_training_and_saving(tmp_path):
+    model = make_model(CountdownEnv(5)).learn(50)
+    model.set_command(3.0, 4.0)
+    model.learn(50)
+    model.save(tmp_path / "model")
+    loaded = UDRL.load(tmp_path / "model", env=CountdownEnv(5))
+    assert loaded.command == Command(3.0, 4.0)
+    loaded.learn(50)
+    assert loaded.command == Command(3.0, 4.0)
+    with pytest.raises(ValueError, match="horizon is 0"):
+        model.set_command(3.0, 0.0)
+
+
+def test_evaluate_policy_takes_the_model_and_the_policy():
+    model = make_model("CartPole-v1").learn(500)
+    env = make_vec_env("CartPole-v1", 2, seed=7)
+    for subject in (model, model.policy):
+        mean, _ = evaluate_policy(subject, env, n_eval_episodes=4)
+        assert mean > 0
+
+
+# ------------------------------------------------------------------ saving and loading
+
+
+def test_a_loaded_model_goes_on_as_if_it_had_never_stopped(tmp_path):
+    env = make_vec_env(lambda: RandomEnv(20), 2)
+    model = make_model(env)
+    model.learn(301)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    env_state = [(e.unwrapped.rng.bit_generator.state, e.unwrapped.left) for e in env.envs]
+
+    def go_on(model):
+        for e, (state, left) in zip(env.envs, env_state, strict=True):
+            e.unwrapped.rng.bit_generator.state, e.unwrapped.left = state, left
+        model.set_random_seed(5)
+        model._last_obs = last_obs
+        model.learn(200, reset_num_timesteps=False)
+        return weights(model)
+
+    last_obs = model._last_obs
+    loaded = UDRL.load(tmp_path / "model", env=env, force_reset=False)
+    loaded.load_replay_buffer(tmp_path / "buffer", truncate_last_traj=False)
+    assert loaded.num_timesteps == model.num_timesteps
+    expected = go_on(model)
+    assert th.equal(go_on(loaded), expected)
+    np.testing.assert_array_equal(loaded.replay_buffer.returns, model.replay_buffer.returns)
+
+
+def test_loading_forgets_the_episodes_under_way_unless_told_otherwise(tmp_path):
+    env = make_vec_env(lambda: CountdownEnv(50))
+    model = make_model(env)
+    model.learn(60)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = UDRL.load(tmp_path / "model", env=env, force_reset=False)
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    # In the middle of an episode whose beginning nobody knows any more
+    loaded.learn(90, reset_num_timesteps=False)
+    assert loaded.replay_buffer.lengths.tolist() == [50, 50]
+
+
+def test_a_loaded_model_without_its_buffer_starts_from_the_command_it_had(tmp_path):
+    model = make_model(CountdownEnv(5)).learn(100)
+    model.save(tmp_path / "model")
+    loaded = UDRL.load(tmp_path / "model", env=CountdownEnv(5))
+    spy = CommandSpy()
+    loaded.learn(5, spy)
+    assert spy.commands[0] == [Command(5.0, 5.0)]
+
+
+def test_parameters_include_the_optimizer(tmp_path):
+    model = make_model(CountdownEnv(5)).learn(50)
+    assert set(model.get_parameters()) == {"policy", "policy.optimizer"}
+    model.save(tmp_path / "model.zip")
+    state = UDRL.load(tmp_path / "model.zip").get_parameters()["policy.optimizer"]["state"]
+    expected = model.get_parameters()["policy.optimizer"]["state"]
+    assert th.equal(state[0]["exp_avg"], expected[0]["exp_avg"])
+
+
+def test_models_and_buffers_go_through_open_files():
+    model = make_model(CountdownEnv(5)).learn(50)
+    model_file, buffer_file = io.BytesIO(), io.BytesIO()
+    model.save(model_file)
+    model.save_replay_buffer(buffer_file)
+    loaded = UDRL.load(model_file)
+    buffer_file.seek(0)
+    loaded.load_replay_buffer(buffer_file)
+    assert len(loaded.replay_buffer) == len(model.replay_buffer)
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    model = make_model(CountdownEnv(5)).learn(20)
+    model.save(tmp_path / "model.zip")
+    before = (tmp_path / "model.zip").read_bytes()
+    model.unpicklable = (i for i in range(3))
+    with pytest.raises(TypeError):
+        model.save(tmp_path / "model.zip")
+    assert (tmp_path / "model.zip").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+
+
+def test_truncated_and_foreign_files_are_refused_with_a_reason(tmp_path):
+    make_model(CountdownEnv(5)).save(tmp_path / "whole.zip")
+    (tmp_path / "half.zip").write_bytes((tmp_path / "whole.zip").read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"half.zip is not a whole model file"):
+        UDRL.load(tmp_path / "half.zip")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ValueError, match=r"other.zip is not a whole model file"):
+        UDRL.load(tmp_path / "other.zip")
+    PPO("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "ppo.zip")
+    with pytest.raises(ValueError, match="another algorithm saved the file"):
+        UDRL.load(tmp_path / "ppo.zip")
+    with pytest.raises(FileNotFoundError):
+        UDRL.load(tmp_path / "nothing.zip")
+
+
+def test_a_file_that_holds_no_episodes_is_refused(tmp_path):
+    model = make_model(CountdownEnv(5)).learn(20)
+    (tmp_path / "buffer.pkl").write_bytes(b"\x80\x04\x95")
+    with pytest.raises(ValueError, match=r"buffer.pkl .*save_replay_buffer"):
+        model.load_replay_buffer(tmp_path / "buffer.pkl")
+    make_model(RandomEnv()).learn(20).save_replay_buffer(tmp_path / "other.pkl")
+    with pytest.raises(ValueError, match="are of another environment"):
+        model.load_replay_buffer(tmp_path / "other.pkl")
+    assert len(model.replay_buffer) == 4
+
+
+def test_a_model_for_another_space_is_refused(tmp_path):
+    make_model("CartPole-v1").save(tmp_path / "model")
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        UDRL.load(tmp_path / "model", env=gym.make("Pendulum-v1"))
+
+
+# ------------------------------------------------------------------ wrapped envs
+
+
+def test_commands_are_in_the_rewards_of_the_env_also_under_vec_normalize():
+    env = VecNormalize(make_vec_env(lambda: CountdownEnv(5), 2))
+    model = make_model(env).learn(200)
+    assert set(model.replay_buffer.returns) == {5.0}
+    assert model.command == Command(5.0, 5.0)
+
+
+def test_observations_are_kept_raw_and_normalised_with_the_statistics_of_the_day():
+    env = VecNormalize(make_vec_env(lambda: CountdownEnv(5), 2))
+    model = make_model(env).learn(200)
+    rng = np.random.default_rng(0)
+    raw = model.replay_buffer.sample(64, np.random.default_rng(0)).observations
+    assert set(raw.flatten().tolist()) == {1.0, 2.0, 3.0, 4.0, 5.0}
+    normalised = model.replay_buffer.sample(64, rng, env).observations
+    np.testing.assert_allclose(normalised, env.normalize_obs(raw.numpy()), rtol=1e-6)
+
+
+def test_vec_normalize_inside_a_frame_stack_is_kept_as_seen():
+    env = VecFrameStack(VecNormalize(make_vec_env(lambda: CountdownEnv(5), 2)), 3)
+    model = make_model(env).learn(200)
+    assert model._n_updates > 0
+    assert model.replay_buffer.sample(4, np.random.default_rng(0)).observations.shape == (4, 3)
+
+
+# ------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("fault", ["reward", "observation"])
+def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_learned(fault, value):
+    env = DummyVecEnv([lambda: CountdownEnv(10), lambda: FaultyEnv(fault, at_step=3, value=value)])
+    model = make_model(env)
+    with pytest.raises(ValueError, match=rf"Environment 1 returned .*{fault}.* = \[?(nan|inf)\]? at step 3 of"):
+        model.learn(100)
+    assert len(model.replay_buffer) == 0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"buffer_size": 0}, "buffer_size=0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+        ({"gradient_steps": -2}, "gradient_steps=-2"),
+        ({"gradient_steps": 1.5}, "gradient_steps=1.5"),
+        ({"train_freq": 0}, "train_freq=0"),
+        ({"train_freq": (2, "epoch")}, r"train_freq=\(2, 'epoch'\)"),
+        ({"learning_starts": (-1, "episode")}, "learning_starts="),
+        ({"exploration_eps": 1.1}, "exploration_eps=1.1"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
+        ({"ent_coef": np.inf}, "ent_coef=inf"),
+        ({"segments": 2.0}, "segments=2.0"),
+        ({"retention": "worst"}, r"retention='worst'.*'best', 'recent', 'best\+recent'"),
+        ({"command_sampler": {"mean_std": {"lastfew": 3}}}, "lastfew"),
+        ({"weighting": {"exponential": {"temperature": -1}}}, "temperature=-1"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused_with_their_value(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(CountdownEnv(), **kwargs)
+
+
+def test_variants_are_chosen_by_name_with_arguments_or_as_objects():
+    sampler = BestEpisodeSampler(last_few=3, max_factor=1.5)
+    model = make_model(
+        CountdownEnv(5),
+        retention=RecentRetention(),
+        command_sampler=sampler,
+        weighting={"exponential": {"temperature": 0.5}},
+    )
+    assert model._sampler is sampler
+    assert isinstance(model.replay_buffer.retention, RecentRetention)
+    assert model.replay_buffer.weighting.temperature == 0.5
+    model.learn(50)
+
+
+def test_a_model_without_an_env_says_how_to_get_one(tmp_path):
+    make_model(CountdownEnv(5)).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="set_env"):
+        UDRL.load(tmp_path / "model").learn(10)
+
+
+def test_training_without_episodes_says_what_to_do():
+    model = make_model(CountdownEnv(50))
+    model.learn(10)
+    with pytest.raises(ValueError, match="collect at least one whole episode"):
+        model.train(gradient_steps=1, batch_size=4)
+
+
+def test_spaces_that_sb3_has_no_distribution_for_are_refused():
+    env = CountdownEnv(5)
+    env.action_space = spaces.Tuple([spaces.Discrete(2)])
+    with pytest.raises(AssertionError, match="only supports"):
+        make_model(DummyVecEnv([lambda: env]))
+
+
+def test_policies_that_take_no_commands_are_refused():
+    with pytest.raises(ValueError, match="does not take commands"):
+        UDRL(PPO.policy_aliases["MlpPolicy"], CountdownEnv(5))
