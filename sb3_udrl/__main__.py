@@ -32,7 +32,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of training")
     parser.add_argument("--n-envs", type=int, default=8, help="parallel copies of the environment")
     parser.add_argument("--n-eval-episodes", type=int, default=100, help="episodes to evaluate on")
-    parser.add_argument("--desired-return", type=float, help="return to ask for in evaluation; default: the model's own")
+    parser.add_argument(
+        "--desired-return", type=float, help="return to ask for in evaluation; default: the model's own"
+    )
     parser.add_argument("--desired-horizon", type=float, help="steps to get it in; default: the model's own")
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder for the model and the video")
     parser.add_argument("--video", action="store_true", help="record one evaluation episode (needs moviepy)")
@@ -71,8 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     args = make_parser().parse_args(arguments)
     if args.env not in gym.registry:
-        sys.exit(f"Gymnasium has no environment '{args.env}'. `python -c 'import gymnasium; gymnasium.pprint_registry()'`"
-                 " lists those that it has.")
+        sys.exit(
+            f"Gymnasium has no environment '{args.env}'. `python -c 'import gymnasium; gymnasium.pprint_registry()'`"
+            " lists those that it has."
+        )
     for name in ("timesteps", "n_envs", "n_eval_episodes"):
         if getattr(args, name) < 1:
             sys.exit(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
@@ -98,13 +102,18 @@ def main(arguments: list[str] | None = None) -> None:
         model, env, args.n_eval_episodes, deterministic=True, return_episode_rewards=True
     )
     desired_return, desired_horizon = model.command
-    print(f"Asked for a return of {desired_return:.1f} within {desired_horizon:.0f} steps, in {len(returns)} new episodes:")
-    print(f"  return {np.mean(returns):.1f} ± {np.std(returns):.1f} (worst {np.min(returns):.1f}, "
-          f"best {np.max(returns):.1f}), mean length {np.mean(lengths):.1f}")
+    print(
+        f"Asked for a return of {desired_return:.1f} within {desired_horizon:.0f} steps, "
+        f"in {args.n_eval_episodes} new episodes:"
+    )
+    print(
+        f"  return {np.mean(returns):.1f} ± {np.std(returns):.1f} (worst {np.min(returns):.1f}, "
+        f"best {np.max(returns):.1f}), mean length {np.mean(lengths):.1f}"
+    )
 
     path = args.out / f"udrl-{args.env.replace('/', '-')}.zip"
     model.save(path)
-    print(f"Model: {path}   (use it: UDRL.load(\"{path}\"))")
+    print(f'Model: {path}   (use it: UDRL.load("{path}"))')
     if args.video:
         print(f"Video: {record_video(model, args.env, args.out)}")
 

@@ -88,12 +88,14 @@ class Segments:
         self.trailing = trailing
 
     @classmethod
-    def named(cls, spec: str | float) -> Segments:
+    def named(cls, spec: str | float | Segments) -> Segments:
         """
-        :param spec: ``"trailing"``, ``"uniform"``, or the probability of trailing segments
+        :param spec: ``"trailing"``, ``"uniform"``, the probability of trailing segments, or a rule itself
         :return: the rule
         :raises ValueError: for anything else
         """
+        if isinstance(spec, Segments):
+            return spec
         probability = {"trailing": 1.0, "uniform": 0.0}.get(spec, spec) if isinstance(spec, str) else spec
         if isinstance(probability, str):
             raise ValueError(f"segments={spec!r} is not known: use 'trailing', 'uniform', or a probability.")
@@ -286,9 +288,7 @@ class EpisodeBuffer:
             end += int(length)
         self._n_used = end
 
-    def sample(
-        self, batch_size: int, rng: np.random.Generator, env: VecNormalize | None = None
-    ) -> CommandBatch:
+    def sample(self, batch_size: int, rng: np.random.Generator, env: VecNormalize | None = None) -> CommandBatch:
         """
         Draw independent examples: an episode by the weighting, then a segment of it.
 

@@ -130,10 +130,10 @@ class UDRLPolicy(BasePolicy):
         if isinstance(self.action_dist, DiagGaussianDistribution):
             self.action_net, self.log_std = self.action_dist.proba_distribution_net(latent_dim, self.log_std_init)
         else:
-            self.action_net = self.action_dist.proba_distribution_net(latent_dim=latent_dim)
+            self.action_net = self.action_dist.proba_distribution_net(latent_dim=latent_dim)  # type: ignore[assignment]
 
         if self.ortho_init:
-            for module, gain in ((self.command_layer, 1.0), (self.mlp, np.sqrt(2)), (self.action_net, 0.01)):
+            for module, gain in ((self.mlp, np.sqrt(2)), (self.action_net, 0.01)):
                 module.apply(partial(self.init_weights, gain=gain))
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
@@ -172,7 +172,7 @@ class UDRLPolicy(BasePolicy):
         outputs = self.action_net(latent)
         if isinstance(self.action_dist, DiagGaussianDistribution):
             return self.action_dist.proba_distribution(outputs, self.log_std)
-        return self.action_dist.proba_distribution(action_logits=outputs)  # type: ignore[call-arg]
+        return self.action_dist.proba_distribution(action_logits=outputs)
 
     def evaluate_actions(
         self, obs: PyTorchObs, actions: th.Tensor, commands: th.Tensor
@@ -228,7 +228,7 @@ class UDRLPolicy(BasePolicy):
         """
         if isinstance(self.action_space, spaces.Box):
             actions = self.unscale_action(np.clip(actions, -1.0, 1.0))
-        return actions.astype(self.action_space.dtype)  # type: ignore[arg-type]
+        return actions.astype(self.action_space.dtype)
 
     def predict(
         self,

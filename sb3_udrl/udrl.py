@@ -60,7 +60,7 @@ class UDRL(BaseAlgorithm):
     :param command_sampler: how to choose the next command (d^r_0, d^h_0): ``"best_episode"`` or ``"mean_std"``
         (§2.3.4), see :mod:`sb3_udrl.commands`
     :param segments: which stretches t1..t2 of episodes are examples: ``"trailing"`` (t2 = T, §2.3.3), ``"uniform"``
-        (any t1 < t2), or the probability of trailing ones
+        (any t1 < t2), the probability of trailing ones, or an object
     :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), or ``"exponential"`` in its
         standardised return
     :param ent_coef: coefficient of an entropy bonus in the loss
@@ -97,7 +97,7 @@ class UDRL(BaseAlgorithm):
         gradient_steps: float = 0.25,
         retention: str | dict[str, Any] | Retention = "best",
         command_sampler: str | dict[str, Any] | CommandSampler = "best_episode",
-        segments: str | float = "trailing",
+        segments: str | float | Segments = "trailing",
         weighting: str | dict[str, Any] | Weighting = "uniform",
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,
@@ -172,7 +172,9 @@ class UDRL(BaseAlgorithm):
         """:raises ValueError: for an argument that is out of range; the variants check their own"""
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size}: a batch needs at least one example.")
-        if self.gradient_steps != -1 and not (0 <= self.gradient_steps < 1 or self.gradient_steps == int(self.gradient_steps) > 0):
+        if self.gradient_steps != -1 and not (
+            0 <= self.gradient_steps < 1 or self.gradient_steps == int(self.gradient_steps) > 0
+        ):
             raise ValueError(
                 f"gradient_steps={self.gradient_steps}: use a whole number, a fraction below 1 (per environment step), "
                 "or -1 (one per environment step)."
@@ -210,7 +212,7 @@ class UDRL(BaseAlgorithm):
         if env_is_reset:
             self._episodes.reset()
             self._rollout_steps = self._rollout_episodes = 0
-            assert self._last_obs is not None
+            assert isinstance(self._last_obs, (np.ndarray, dict))
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
         return result
 
@@ -300,6 +302,7 @@ class UDRL(BaseAlgorithm):
             self._start_commands()
             actions = self._sample_actions()
             new_obs, rewards, dones, infos = env.step(self.policy.to_env_actions(actions))
+            assert isinstance(new_obs, (np.ndarray, dict))
             self._check_finite(new_obs, rewards)
             self.num_timesteps += env.num_envs
             self._rollout_steps += 1
@@ -368,7 +371,7 @@ class UDRL(BaseAlgorithm):
             new_original_obs = self._vec_normalize_env.get_original_obs()  # type: ignore[union-attr]
         for episode in self._episodes.add(observations, actions, rewards, dones, infos).values():
             self._remember(episode)
-        self._last_obs = new_obs  # type: ignore[assignment]
+        self._last_obs = new_obs
         self._last_original_obs = new_original_obs
 
     def _remember(self, episode: Episode) -> None:
@@ -391,13 +394,16 @@ class UDRL(BaseAlgorithm):
     def _check_finite(self, observations: Observations, rewards: np.ndarray) -> None:
         """:raises ValueError: for NaN or infinite values, before they are remembered"""
         values = {"reward": rewards}
-        values |= {f"'{key}'": value for key, value in observation_dict(observations).items() if value.dtype.kind == "f"}
+        values |= {
+            f"'{key}'": value for key, value in observation_dict(observations).items() if value.dtype.kind == "f"
+        }
         for name, value in values.items():
             if not np.isfinite(value).all():
                 bad = np.flatnonzero(~np.isfinite(value).reshape(self.n_envs, -1).all(axis=1))[0]
                 raise ValueError(
-                    f"Environment {bad} returned {name} = {value[bad]} at step {self._episodes.steps_so_far[bad] + 1} of "
-                    f"its episode ({self.num_timesteps} steps in all): rewards and observations must be finite. "
+                    f"Environment {bad} returned {name} = {value[bad]} at step "
+                    f"{self._episodes.steps_so_far[bad] + 1} of its episode ({self.num_timesteps} steps in all): "
+                    "rewards and observations must be finite. "
                     "Find the cause with stable_baselines3.common.vec_env.VecCheckNan."
                 )
 
@@ -548,9 +554,7 @@ class UDRL(BaseAlgorithm):
         with write_whole(path, "pkl") as file:
             save_to_pkl(file, (self.replay_buffer, self._episodes), self.verbose)
 
-    def load_replay_buffer(
-        self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True
-    ) -> None:
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
         Load the remembered episodes.
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 Variant = TypeVar("Variant")
 
 
-def resolve_variant(argument: str, spec: Any, registry: Mapping[str, type[Variant]], base: type[Variant]) -> Variant:
+def resolve_variant(argument: str, spec: Any, registry: Mapping[str, type[Variant]], base: type) -> Variant:
     """
     Make the variant that an argument asks for.
 
@@ -22,12 +22,12 @@ def resolve_variant(argument: str, spec: Any, registry: Mapping[str, type[Varian
     :raises ValueError: for an unknown name or wrong keyword arguments
     """
     if isinstance(spec, base) and not isinstance(spec, (str, dict)):
-        return spec
+        return spec  # type: ignore[return-value]
     name, kwargs = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, {})
     if not isinstance(name, str) or name not in registry:
         raise ValueError(
-            f"{argument}={spec!r} is not known. Use one of {', '.join(map(repr, registry))}, such a name with arguments "
-            f"as in {{name: {{argument: value}}}}, or a {base.__name__} object."
+            f"{argument}={spec!r} is not known. Use one of {', '.join(map(repr, registry))}, such a name with "
+            f"arguments as in {{name: {{argument: value}}}}, or a {base.__name__} object."
         )
     try:
         return registry[name](**(kwargs or {}))

@@ -1,4 +1,4 @@
-"""With the papers' settings UDRL is Algorithms 1 and 2 of 1912.02877, checked against plain loops that share no code."""
+"""With the papers' settings UDRL is Algorithms 1 and 2 of 1912.02877: checked by plain loops that share no code."""
 
 import numpy as np
 import pytest

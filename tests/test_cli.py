@@ -1,0 +1,42 @@
+"""The command line trains, evaluates, saves, and says so."""
+
+import pytest
+
+from sb3_udrl import UDRL
+from sb3_udrl.__main__ import main
+
+
+def test_it_trains_evaluates_saves_and_says_where(tmp_path, capsys):
+    main(["--timesteps", "2000", "--n-envs", "2", "--n-eval-episodes", "4", "--out", str(tmp_path)])
+    output = capsys.readouterr().out
+    path = tmp_path / "udrl-CartPole-v1.zip"
+    assert "in 4 new episodes" in output
+    assert str(path) in output
+    loaded = UDRL.load(path)
+    assert f"Asked for a return of {loaded.command.desired_return:.1f}" in output
+
+
+def test_the_command_of_the_evaluation_can_be_chosen_and_is_saved(tmp_path, capsys):
+    command = ["--desired-return", "30", "--desired-horizon", "40"]
+    main(["--timesteps", "1500", "--n-eval-episodes", "2", "--out", str(tmp_path), *command])
+    assert "a return of 30.0 within 40 steps" in capsys.readouterr().out
+    assert UDRL.load(tmp_path / "udrl-CartPole-v1.zip").command == (30.0, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--env", "CartPool-v1"], "no environment 'CartPool-v1'"), (["--n-envs", "0"], "--n-envs must be at least 1")],
+)
+def test_bad_arguments_end_with_a_sentence(arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        main(arguments)
+
+
+def test_a_video_is_recorded_where_rendering_is_possible(tmp_path, capsys):
+    pytest.importorskip("moviepy")
+    pytest.importorskip("pygame")
+    main(["--timesteps", "1500", "--n-eval-episodes", "2", "--out", str(tmp_path), "--video"])
+    assert "Video: " in capsys.readouterr().out
+    videos = list(tmp_path.glob("*.mp4"))
+    assert len(videos) == 1
+    assert videos[0].stat().st_size > 1000

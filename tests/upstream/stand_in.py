@@ -1,0 +1,54 @@
+"""
+A pytest plugin: UDRL stands in for one of Stable-Baselines3's own algorithms.
+
+``pytest -p stand_in`` with the environment variable ``STAND_IN_FOR=A2C`` replaces ``stable_baselines3.A2C`` before
+SB3's tests import it. The tests are not changed; only arguments that mean nothing to UDRL are dropped. The defaults
+suit tests of a few hundred steps, in environments that pay at once: frequent updates, and segments of one step.
+"""
+
+import os
+
+import stable_baselines3
+
+from sb3_udrl import UDRL
+from sb3_udrl.buffer import Segments
+
+NAME = os.environ["STAND_IN_FOR"]
+MEANINGLESS = {"n_steps", "gamma", "target_update_interval", "exploration_fraction"}
+MEANINGLESS_TO_POLICY = {"share_features_extractor"}  # there is no critic to share it with
+
+
+class OneStepSegments(Segments):
+    """Each step is an example of how to get its reward, as in a contextual bandit."""
+
+    def __init__(self):
+        super().__init__(trailing=0.0)
+
+    def sample(self, lengths, rng):
+        t1 = (rng.random(len(lengths)) * lengths).astype(int)
+        return t1, t1 + 1
+
+
+class StandIn(UDRL):
+    """UDRL, as if it were another algorithm."""
+
+    def __init__(self, *args, policy_kwargs=None, **kwargs):
+        kwargs = {key: value for key, value in kwargs.items() if key not in MEANINGLESS}
+        if policy_kwargs is not None:
+            policy_kwargs = {key: value for key, value in policy_kwargs.items() if key not in MEANINGLESS_TO_POLICY}
+        defaults = {
+            "learning_starts": (1, "episode"),
+            "train_freq": (1, "episode"),
+            "gradient_steps": 0.5,
+            "segments": OneStepSegments(),
+        }
+        super().__init__(*args, policy_kwargs=policy_kwargs, **{**defaults, **kwargs})
+
+    def learn(self, *args, tb_log_name=NAME, **kwargs):
+        return super().learn(*args, tb_log_name=tb_log_name, **kwargs)
+
+
+StandIn.__name__ = StandIn.__qualname__ = NAME
+setattr(stable_baselines3, NAME, StandIn)
+# Saved models are pickled by reference to their class
+StandIn.__module__ = "stable_baselines3"
