@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TensorDict
 from stable_baselines3.common.utils import get_device, obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_udrl.episodes import Episode, Observations, observation_dict, rank_episodes
+from sb3_udrl.episodes import Episode, observation_dict, rank_episodes
 
 
 class CommandBatch(NamedTuple):
@@ -322,10 +323,11 @@ class EpisodeBuffer:
         arrays = {
             name.removeprefix(prefix): array[steps] for name, array in self._arrays.items() if name.startswith(prefix)
         }
-        observations: Observations = arrays if self._dict_space else arrays["observation"]
-        if env is not None:
-            observations = env.normalize_obs(observations)
-        return obs_as_tensor(observations, self.device)
+        if env is not None and isinstance(env.observation_space, spaces.Dict):
+            arrays = env.normalize_obs(arrays)  # type: ignore[assignment]
+        elif env is not None:
+            arrays = {"observation": env.normalize_obs(arrays["observation"])}  # type: ignore[dict-item]
+        return obs_as_tensor(arrays if self._dict_space else arrays["observation"], self.device)
 
     def returns_to_go(self, episode: int) -> np.ndarray:
         """

@@ -23,6 +23,7 @@ from torch import nn
 from sb3_udrl.commands import Command, count_down
 from sb3_udrl.episodes import observation_dict
 from sb3_udrl.torch_layers import COMMAND_LAYERS, CommandLayer, CommandScaling
+from sb3_udrl.wrappers import split_progress, strip_progress_space
 
 N_PROFILE_POINTS = 101
 
@@ -33,7 +34,7 @@ class UDRLPolicy(BasePolicy):
 
     Box actions are normal in the space scaled to [-1, 1]; see :meth:`to_env_actions`.
 
-    :param observation_space: observation space
+    :param observation_space: observation space, with or without what EpisodeProgress adds to it
     :param action_space: action space
     :param lr_schedule: learning rate schedule
     :param net_arch: sizes of the hidden layers behind the command layer (``dict(pi=...)`` is accepted as in PPO);
@@ -78,7 +79,7 @@ class UDRLPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            observation_space,
+            strip_progress_space(observation_space),
             action_space,
             features_extractor_class,
             features_extractor_kwargs,
@@ -210,6 +211,7 @@ class UDRLPolicy(BasePolicy):
         :param deterministic: whether to take the most likely action instead of a random one
         :return: actions as the buffer stores them, shape (n_envs, *action_shape)
         """
+        observations, _ = split_progress(observations, self.observation_space)
         obs_tensor, _ = self.obs_to_tensor(observations)
         return self._act(obs_tensor, commands, deterministic)
 
@@ -241,9 +243,10 @@ class UDRLPolicy(BasePolicy):
         """
         Act on observations alone, as all of SB3's tools ask for it.
 
-        Nobody tells ``predict`` the rewards. So it counts the steps of each episode in ``state``: the
-        horizon is exact, and the return still wanted is estimated by how the best episodes earned theirs
-        over time. Without ``state`` every step is taken for the first one.
+        Nobody tells ``predict`` the rewards. With observations from
+        :class:`~sb3_udrl.wrappers.EpisodeProgress` the command counts down exactly. Otherwise the steps of
+        each episode are counted in ``state``: the horizon is exact, and the return still wanted is estimated
+        by how the best episodes earned theirs over time. Without ``state`` every step is taken for the first.
 
         :param observation: one observation, or one per environment
         :param state: what the previous call returned; None at the beginning
@@ -258,6 +261,7 @@ class UDRLPolicy(BasePolicy):
             # Raises SB3's own advice against mixing gym's and the VecEnv's API
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
+        observation, progress = split_progress(observation, self.observation_space)
         obs_tensor, vectorized = self.obs_to_tensor(observation)
         n_envs = len(next(iter(observation_dict(obs_tensor).values())))  # type: ignore[arg-type]
         steps = np.zeros(n_envs, dtype=np.int64) if state is None else state[0].copy()
@@ -265,12 +269,16 @@ class UDRLPolicy(BasePolicy):
             raise ValueError(f"Got {n_envs} observations, but the state of {len(steps)}: start again with state=None.")
         if episode_start is not None:
             steps[np.broadcast_to(episode_start, n_envs)] = 0
-        actions = self.to_env_actions(self._act(obs_tensor, self._remaining_commands(steps, command), deterministic))
+        asked = self._asked_commands(n_envs, command)
+        if progress is not None:
+            remaining = count_down(asked, progress[:, 0], progress[:, 1])
+        else:
+            remaining = count_down(asked, self._estimate_return_so_far(asked, steps), steps)
+        actions = self.to_env_actions(self._act(obs_tensor, remaining, deterministic))
         return actions if vectorized else actions.squeeze(axis=0), (steps + 1,)
 
-    def _remaining_commands(self, steps_so_far: np.ndarray, command: Command | np.ndarray | None) -> np.ndarray:
-        """Count commands down by the steps that are known, and by the rewards that they earned the best episodes."""
-        n_envs = len(steps_so_far)
+    def _asked_commands(self, n_envs: int, command: Command | np.ndarray | None) -> np.ndarray:
+        """:return: the commands at the start of the episodes, shape (n_envs, 2)"""
         asked = self.command.cpu().numpy() if command is None else np.asarray(command, dtype=np.float64)
         if asked.shape not in ((2,), (n_envs, 2)):
             raise ValueError(
@@ -280,10 +288,14 @@ class UDRLPolicy(BasePolicy):
         if command is not None:
             for one in asked:
                 Command(*one).checked()
+        return asked
+
+    def _estimate_return_so_far(self, asked: np.ndarray, steps_so_far: np.ndarray) -> np.ndarray:
+        """:return: what an episode that obeys has earned by now, if it earns as the best ones did, shape (n_envs,)"""
         # How much of the episode is over; its last step is step H - 1
         gone = steps_so_far / np.maximum(asked[:, 1] - 1, 1)
         still_to_come = np.interp(gone, np.linspace(0.0, 1.0, N_PROFILE_POINTS), self.profile.cpu().numpy())
-        return count_down(asked, asked[:, 0] * (1 - still_to_come), steps_so_far)
+        return asked[:, 0] * (1 - still_to_come)
 
     def set_command(self, command: Command) -> None:
         """

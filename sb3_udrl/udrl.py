@@ -28,6 +28,7 @@ from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observa
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.variants import resolve_variant
+from sb3_udrl.wrappers import check_progress_is_not_normalized, split_progress, strip_progress_space
 
 
 class UDRL(BaseAlgorithm):
@@ -111,7 +112,8 @@ class UDRL(BaseAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         super().__init__(
-            policy,
+            # By name SB3 would refuse MlpPolicy for the Dict that EpisodeProgress makes
+            self._get_policy_from_name(policy) if isinstance(policy, str) else policy,
             env,
             learning_rate,
             policy_kwargs=policy_kwargs,
@@ -128,6 +130,12 @@ class UDRL(BaseAlgorithm):
                 f"{self.policy_class.__name__} does not take commands: use {', '.join(self.policy_aliases)}, or a "
                 "subclass of UDRLPolicy. If this came from load(), another algorithm saved the file."
             )
+        if self.env is not None:
+            if policy in ("MlpPolicy", "CnnPolicy") and isinstance(self._inner_space, spaces.Dict):
+                raise ValueError(
+                    f"You must use `MultiInputPolicy` when working with dict observation space, not {policy}"
+                )
+            check_progress_is_not_normalized(self.env)
         self.buffer_size = buffer_size
         self.learning_starts = learning_starts
         self.batch_size = batch_size
@@ -147,6 +155,11 @@ class UDRL(BaseAlgorithm):
         self._rollout_episodes = 0
         if _init_setup_model:
             self._setup_model()
+
+    @property
+    def _inner_space(self) -> spaces.Space:
+        """:return: the observation space without what EpisodeProgress adds"""
+        return strip_progress_space(self.observation_space)
 
     def _setup_model(self) -> None:
         self._check_arguments()
@@ -194,6 +207,18 @@ class UDRL(BaseAlgorithm):
         """
         super().set_random_seed(seed)
         self._rng = np.random.default_rng(seed)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Go on in another environment with the same spaces.
+
+        :param env: the environment
+        :param force_reset: whether to reset it before learning goes on
+        :raises ValueError: when its spaces differ, or it normalises what EpisodeProgress adds
+        """
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        check_progress_is_not_normalized(self.env)
 
     # ------------------------------------------------------------------ learning
 
@@ -369,6 +394,7 @@ class UDRL(BaseAlgorithm):
         if self._normalizes_batches():
             observations = self._last_original_obs
             new_original_obs = self._vec_normalize_env.get_original_obs()  # type: ignore[union-attr]
+        observations, _ = split_progress(observations, self._inner_space)
         for episode in self._episodes.add(observations, actions, rewards, dones, infos).values():
             self._remember(episode)
         self._last_obs = new_obs
@@ -579,7 +605,7 @@ class UDRL(BaseAlgorithm):
 
     def _step_shapes(self) -> dict[str, tuple[int, ...]]:
         """:return: the shapes of what the buffer holds of each step in these spaces"""
-        space = self.observation_space
+        space = self._inner_space
         observations = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
         shapes = {f"observation/{key}": sub_space.shape for key, sub_space in observations.items()}
         return {**shapes, "action": self.action_space.shape, "return_to_go": ()}  # type: ignore[dict-item]

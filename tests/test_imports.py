@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "sb3_udrl"
 # From the bottom up; a file may import those before it
-ORDER = ["variants", "saving", "episodes", "commands", "buffer", "torch_layers", "policies", "udrl"]
+ORDER = ["variants", "saving", "episodes", "commands", "buffer", "torch_layers", "wrappers", "policies", "udrl"]
 
 
 def imported_modules(path):
