@@ -1,9 +1,10 @@
-"""``python -m sb3_udrl``: train UDRL on an environment, evaluate it, save it, and say how well it does."""
+"""``python -m sb3_udrl``: train UDRL, or see how well a model obeys its commands."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -15,77 +16,89 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
+from sb3_udrl.evaluation import calibrate, mean_absolute_error
 from sb3_udrl.udrl import UDRL
 
 EVALUATION_SEED = 1_000_000  # far away from training seeds
 
 
+def positive(text: str) -> int:
+    """
+    :param text: an argument of the command line
+    :return: the number
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def number_range(text: str) -> list[float]:
+    """
+    :param text: ``start:stop:step``, both ends included, or numbers separated by commas
+    :return: the numbers
+    """
+    try:
+        if ":" not in text:
+            return [float(part) for part in text.split(",")]
+        start, stop, step = (float(part) for part in text.split(":"))
+        return np.arange(start, stop + step / 2, step).tolist()
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"write start:stop:step, or numbers with commas, not {text!r}") from None
+
+
 def make_parser() -> argparse.ArgumentParser:
     """:return: the command line"""
-    parser = argparse.ArgumentParser(
-        prog="python -m sb3_udrl",
-        description="Train UDRL with its default settings, evaluate it on other seeds, and save the model.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = argparse.ArgumentParser(prog="python -m sb3_udrl", description=__doc__)
+    commands = parser.add_subparsers(dest="do")
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+
+    train = commands.add_parser("train", help="train, evaluate, save (the default)", formatter_class=formatter)
+    train.add_argument("--env", default="CartPole-v1", help="Gymnasium environment id")
+    train.add_argument("--timesteps", type=positive, default=30_000, help="environment steps to train for")
+    train.add_argument("--seed", type=int, default=0, help="seed of training")
+    train.add_argument("--n-envs", type=positive, default=8, help="parallel copies of the environment")
+    train.add_argument("--n-eval-episodes", type=positive, default=100, help="episodes to evaluate on")
+    train.add_argument("--desired-return", type=float, help="return to ask for in evaluation; default: the model's own")
+    train.add_argument("--desired-horizon", type=float, help="steps to get it in; default: the model's own")
+    train.add_argument("--out", type=Path, default=Path("models"), help="folder for the model and the video")
+    train.add_argument("--video", action="store_true", help="record one evaluation episode (needs moviepy)")
+
+    grid = commands.add_parser("calibrate", help="commanded against achieved return", formatter_class=formatter)
+    grid.add_argument("model", type=Path, help="a saved model")
+    grid.add_argument("--env", required=True, help="Gymnasium environment id")
+    grid.add_argument("--returns", type=number_range, required=True, help="returns to ask for, as start:stop:step")
+    grid.add_argument(
+        "--horizons", type=number_range, help="steps for each, likewise, or one for all; default: the model's own"
     )
-    parser.add_argument("--env", default="CartPole-v1", help="Gymnasium environment id")
-    parser.add_argument("--timesteps", type=int, default=30_000, help="environment steps to train for")
-    parser.add_argument("--seed", type=int, default=0, help="seed of training")
-    parser.add_argument("--n-envs", type=int, default=8, help="parallel copies of the environment")
-    parser.add_argument("--n-eval-episodes", type=int, default=100, help="episodes to evaluate on")
-    parser.add_argument(
-        "--desired-return", type=float, help="return to ask for in evaluation; default: the model's own"
-    )
-    parser.add_argument("--desired-horizon", type=float, help="steps to get it in; default: the model's own")
-    parser.add_argument("--out", type=Path, default=Path("models"), help="folder for the model and the video")
-    parser.add_argument("--video", action="store_true", help="record one evaluation episode (needs moviepy)")
+    grid.add_argument("--n-envs", type=positive, default=8, help="parallel copies of the environment")
+    grid.add_argument("--n-eval-episodes", type=positive, default=20, help="episodes for each command")
+    grid.add_argument("--out", type=Path, help="folder for calibration.json and, with matplotlib, calibration.png")
     return parser
 
 
-def record_video(model: UDRL, env_id: str, folder: Path) -> Path:
+def check_env(env_id: str) -> None:
     """
-    Record one episode under the model's evaluation command.
+    End with a sentence when there is no such environment.
 
-    :param model: a trained model
-    :param env_id: the environment
-    :param folder: where the video goes
-    :return: the video's path
+    :param env_id: Gymnasium environment id
     """
-    env = make_vec_env(env_id, seed=EVALUATION_SEED, env_kwargs={"render_mode": "rgb_array"})
-    # One more than the last step, so that the recorder never stops early
-    length = 1 + (env.envs[0].spec.max_episode_steps or 10_000)  # type: ignore[attr-defined]
-    env = VecVideoRecorder(env, str(folder), lambda step: step == 0, video_length=length, name_prefix=f"udrl-{env_id}")
-    observation, state, episode_start = env.reset(), None, np.ones(1, dtype=bool)
-    while True:
-        action, state = model.predict(observation, state, episode_start, deterministic=True)  # type: ignore[arg-type]
-        observation, _, episode_start, _ = env.step(action)
-        if episode_start[0]:
-            break
-    path = Path(env.video_path)
-    env.close()
-    return path
+    try:
+        gym.spec(env_id)
+    except gym.error.Error as error:
+        sys.exit(f"{error}. To list those there are: python -c 'import gymnasium; gymnasium.pprint_registry()'")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def train(args: argparse.Namespace) -> None:
     """
-    Train, evaluate, save.
+    Train, evaluate on other seeds, save.
 
-    :param arguments: the command line; default: the process's own
+    :param args: the command line
     """
-    args = make_parser().parse_args(arguments)
-    if args.env not in gym.registry:
-        sys.exit(
-            f"Gymnasium has no environment '{args.env}'. `python -c 'import gymnasium; gymnasium.pprint_registry()'`"
-            " lists those that it has."
-        )
-    for name in ("timesteps", "n_envs", "n_eval_episodes"):
-        if getattr(args, name) < 1:
-            sys.exit(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
-    # Networks this small run fastest on one thread
-    th.set_num_threads(1)
+    check_env(args.env)
     progress_bar = all(importlib.util.find_spec(name) for name in ("rich", "tqdm"))
     if not progress_bar:
         print('For a progress bar: pip install "sb3-udrl[extra]"')
-
     print(f"Training UDRL on {args.env} for {args.timesteps:,} steps (seed {args.seed}, {args.n_envs} envs)")
     model = UDRL("MlpPolicy", make_vec_env(args.env, args.n_envs, seed=args.seed), seed=args.seed)
     model.learn(args.timesteps, progress_bar=progress_bar)
@@ -104,18 +117,89 @@ def main(arguments: list[str] | None = None) -> None:
     desired_return, desired_horizon = model.command
     print(
         f"Asked for a return of {desired_return:.1f} within {desired_horizon:.0f} steps, "
-        f"in {args.n_eval_episodes} new episodes:"
-    )
-    print(
+        f"in {args.n_eval_episodes} new episodes:\n"
         f"  return {np.mean(returns):.1f} ± {np.std(returns):.1f} (worst {np.min(returns):.1f}, "
         f"best {np.max(returns):.1f}), mean length {np.mean(lengths):.1f}"
     )
-
     path = args.out / f"udrl-{args.env.replace('/', '-')}.zip"
     model.save(path)
     print(f'Model: {path}   (use it: UDRL.load("{path}"))')
     if args.video:
         print(f"Video: {record_video(model, args.env, args.out)}")
+
+
+def record_video(model: UDRL, env_id: str, folder: Path) -> Path:
+    """
+    Record one episode under the model's evaluation command.
+
+    :param model: a trained model
+    :param env_id: the environment
+    :param folder: where the video goes
+    :return: the video's path
+    """
+    env = make_vec_env(env_id, seed=EVALUATION_SEED, env_kwargs={"render_mode": "rgb_array"})
+    # Longer than any episode, so that the recorder never stops early
+    length = 1 + (gym.spec(env_id).max_episode_steps or 10_000)
+    env = VecVideoRecorder(env, str(folder), lambda step: step == 0, video_length=length, name_prefix=f"udrl-{env_id}")
+    observation, state, episode_start = env.reset(), None, np.ones(1, dtype=bool)
+    while True:
+        action, state = model.predict(observation, state, episode_start, deterministic=True)  # type: ignore[arg-type]
+        observation, _, episode_start, _ = env.step(action)
+        if episode_start[0]:
+            break
+    path = Path(env.video_path)
+    env.close()
+    return path
+
+
+def run_calibration(args: argparse.Namespace) -> None:
+    """
+    Ask a model for many returns, and say what came.
+
+    :param args: the command line
+    """
+    check_env(args.env)
+    model = UDRL.load(args.model)
+    horizons = args.horizons or [model.command.desired_horizon]
+    if len(horizons) == 1:
+        horizons = horizons * len(args.returns)
+    if len(horizons) != len(args.returns):
+        sys.exit(f"Got {len(args.returns)} returns, but {len(horizons)} horizons: give one for each, or one for all.")
+    set_random_seed(EVALUATION_SEED)
+    env = make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED)
+    progress_bar = importlib.util.find_spec("tqdm") is not None
+    commands = list(zip(args.returns, horizons, strict=True))
+    records = calibrate(model, env, commands, args.n_eval_episodes, progress_bar=progress_bar)
+    print("desired return | horizon | achieved return | length")
+    for record in records:
+        print(
+            f"{record['desired_return']:14.1f} | {record['desired_horizon']:7.0f} | "
+            f"{record['mean_return']:7.1f} ± {record['std_return']:5.1f} | {record['mean_length']:6.1f}"
+        )
+    if any(args.returns):
+        print(f"Mean error relative to the command: {100 * mean_absolute_error(records):.1f} %")
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "calibration.json").write_text(json.dumps(records, indent=1))
+        if importlib.util.find_spec("matplotlib"):
+            from sb3_udrl.plotting import plot_calibration
+
+            figure = plot_calibration(records).get_figure(root=True)
+            assert figure is not None
+            figure.savefig(args.out / "calibration.png", dpi=150)
+        print(f"Written to {args.out}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """
+    :param arguments: the command line; default: the process's own
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in ("train", "calibrate", "-h", "--help"):
+        arguments = ["train", *arguments]
+    args = make_parser().parse_args(arguments)
+    th.set_num_threads(1)  # networks this small run fastest on one
+    {"train": train, "calibrate": run_calibration}[args.do](args)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,35 @@ class BestRecentRetention(Retention):
         return rank_episodes(returns[:n_older], lengths[:n_older])[n_best:]
 
 
+class BestSpreadRetention(Retention):
+    """
+    Keep the best episodes, and of the others those whose returns lie farthest apart.
+
+    A buffer of only the best forgets how to obey small commands (1912.02877, Figure 6c); so a share of it is for
+    examples of every return from the worst to the best.
+
+    :param best_fraction: the share of the buffer that the best get, between 0 and 1
+    """
+
+    def __init__(self, best_fraction: float = 0.5) -> None:
+        if not 0 <= best_fraction <= 1:
+            raise ValueError(f"best_fraction={best_fraction} must lie between 0 and 1.")
+        self.best_fraction = best_fraction
+
+    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+        ranked = rank_episodes(returns, lengths)
+        n_best = round(self.best_fraction * size)
+        forgotten = []
+        while len(ranked) > size:
+            # Of the two others that are closest, the older goes: what is left spreads out
+            others = ranked[n_best:]
+            closest = np.argmin(-np.diff(returns[others])) if len(others) > 1 else 0
+            older = min(others[closest : closest + 2])
+            forgotten.append(older)
+            ranked = ranked[ranked != older]
+        return np.array(forgotten, dtype=np.int64)
+
+
 class Segments:
     """
     Which stretch t1..t2 of an episode becomes an example.
@@ -155,6 +184,7 @@ RETENTIONS: dict[str, type[Retention]] = {
     "best": BestRetention,
     "recent": RecentRetention,
     "best+recent": BestRecentRetention,
+    "best+spread": BestSpreadRetention,
 }
 WEIGHTINGS: dict[str, type[Weighting]] = {"uniform": UniformWeighting, "exponential": ExponentialWeighting}
 
@@ -323,10 +353,9 @@ class EpisodeBuffer:
         arrays = {
             name.removeprefix(prefix): array[steps] for name, array in self._arrays.items() if name.startswith(prefix)
         }
-        if env is not None and isinstance(env.observation_space, spaces.Dict):
-            arrays = env.normalize_obs(arrays)  # type: ignore[assignment]
-        elif env is not None:
-            arrays = {"observation": env.normalize_obs(arrays["observation"])}  # type: ignore[dict-item]
+        if env is not None:
+            normalizes_dict = isinstance(env.observation_space, spaces.Dict)
+            arrays = observation_dict(env.normalize_obs(arrays if normalizes_dict else arrays["observation"]))
         return obs_as_tensor(arrays if self._dict_space else arrays["observation"], self.device)
 
     def returns_to_go(self, episode: int) -> np.ndarray:

@@ -148,7 +148,7 @@ class BestEpisodeSampler(CommandSampler):
     :param max_factor: the largest factor, at least 1
     """
 
-    def __init__(self, last_few: int = 5, max_factor: float = 2.0) -> None:
+    def __init__(self, last_few: int = 1, max_factor: float = 2.0) -> None:
         super().__init__(last_few)
         if max_factor < 1:
             raise ValueError(f"max_factor={max_factor}: below 1 it would ask for less than was already reached.")

@@ -135,6 +135,8 @@ class EpisodeAccumulator:
         # Some VecEnvs hand out the same array again and again, so keep a copy; one per step, not per env
         arrays = {key: np.array(values) for key, values in observation_dict(observations).items()}
         actions = np.array(actions)
+        # DummyVecEnv rounds rewards to float32, SubprocVecEnv does not
+        rewards = np.asarray(rewards, dtype=np.float32)
         self.return_so_far += rewards
         self.steps_so_far += 1
         finished = {}

@@ -30,12 +30,20 @@ def add_progress_space(space: spaces.Space) -> spaces.Dict:
     return spaces.Dict({**parts, PROGRESS_KEY: _PROGRESS_SPACE})
 
 
+def has_progress(space: spaces.Space) -> bool:
+    """
+    :param space: an observation space
+    :return: whether EpisodeProgress has been there
+    """
+    return isinstance(space, spaces.Dict) and PROGRESS_KEY in space.spaces
+
+
 def strip_progress_space(space: spaces.Space) -> spaces.Space:
     """
     :param space: an observation space, with or without the reserved key
     :return: the space as it is without EpisodeProgress
     """
-    if not isinstance(space, spaces.Dict) or PROGRESS_KEY not in space.spaces:
+    if not isinstance(space, spaces.Dict) or not has_progress(space):
         return space
     parts = {key: part for key, part in space.spaces.items() if key != PROGRESS_KEY}
     return parts["observation"] if list(parts) == ["observation"] else spaces.Dict(parts)
@@ -93,8 +101,8 @@ class EpisodeProgress(gym.Wrapper):
     Adds the return and the steps since the episode's start to the observation, under a reserved Dict key.
 
     SB3's tools never tell ``predict`` the rewards, so without this wrapper UDRL estimates how much of a desired
-    return is left. With it the command counts down exactly, in ``evaluate_policy``, ``EvalCallback``, video recorders and
-    frame stacks alike. The policy takes the key out before it looks at the observation, so a model works with and
+    return is left. With it the command counts down exactly, in ``evaluate_policy``, ``EvalCallback``, video recorders
+    and frame stacks alike. The policy takes the key out before it looks at the observation, so a model works with and
     without the wrapper, whichever it was trained on.
 
     :param env: the environment
