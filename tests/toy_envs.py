@@ -106,3 +106,57 @@ class FaultyEnv(CountdownEnv):
             else:
                 observation = observation + np.float32(self.value)
         return observation, reward, terminated, truncated, info
+
+
+class SpaceEnv(gym.Env):
+    """
+    Random observations of any space, any actions, episodes of 4 steps; pays 1 per step.
+
+    :param observation_space: any observation space
+    :param action_space: any action space
+    """
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
+        self.steps += 1
+        return self.observation_space.sample(), 1.0, self.steps == 4, False, {}
+
+
+class PictureEnv(gym.Env):
+    """
+    A bright square in one of four corners says which of four actions pays; nothing else does.
+
+    :param length: steps of an episode
+    """
+
+    def __init__(self, length: int = 20) -> None:
+        self.observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+        self.action_space = spaces.Discrete(4)
+        self.length = length
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._draw(), {}
+
+    def step(self, action):
+        reward = float(action == self.corner)
+        self.steps += 1
+        return self._draw(), reward, self.steps == self.length, False, {}
+
+    def _draw(self) -> np.ndarray:
+        self.corner = int(self.np_random.integers(4))
+        picture = np.zeros((36, 36, 1), np.uint8)
+        row, column = divmod(self.corner, 2)
+        picture[18 * row : 18 * row + 18, 18 * column : 18 * column + 18] = 255
+        return picture

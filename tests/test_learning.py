@@ -1,0 +1,39 @@
+"""UDRL learns what can be seen, for every kind of action."""
+
+import pytest
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import (
+    IdentityEnv,
+    IdentityEnvBox,
+    IdentityEnvMultiBinary,
+    IdentityEnvMultiDiscrete,
+)
+from stable_baselines3.common.evaluation import evaluate_policy
+from toy_envs import PictureEnv
+
+from sb3_udrl import UDRL
+
+
+@pytest.mark.parametrize(
+    ("make_env", "timesteps"),
+    [
+        (lambda: IdentityEnv(4), 10_000),
+        (lambda: IdentityEnvMultiDiscrete(2), 10_000),
+        (lambda: IdentityEnvMultiBinary(2), 10_000),
+        (lambda: IdentityEnvBox(eps=0.5), 10_000),
+    ],
+)
+def test_the_identity_envs_of_sb3_are_learned(make_env, timesteps):
+    env = make_vec_env(make_env, 4)
+    model = UDRL("MlpPolicy", env, learning_starts=(10, "episode"), segments="uniform", seed=0).learn(timesteps)
+    mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
+    assert mean >= 90  # of 100
+
+
+def test_what_only_the_picture_tells_is_learned():
+    env = make_vec_env(PictureEnv, 4, seed=0)
+    policy_kwargs = {"features_extractor_kwargs": {"features_dim": 64}}
+    model = UDRL("CnnPolicy", env, batch_size=64, segments="uniform", policy_kwargs=policy_kwargs, seed=0)
+    model.learn(8_000)
+    mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
+    assert mean >= 18  # of 20; at random 5
