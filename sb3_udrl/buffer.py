@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import get_device, obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_udrl.episodes import Episode, observation_dict, rank_episodes
+from sb3_udrl.frames import FrameStack
 
 
 class CommandBatch(NamedTuple):
@@ -203,6 +204,7 @@ class EpisodeBuffer:
     :param segments: which stretches of them become examples
     :param weighting: how often each is drawn
     :param device: where batches go
+    :param frame_stack: how observations are stacked, when the episodes to come hold only their newest frames
     :raises ValueError: when ``buffer_size`` is below 1
     """
 
@@ -215,6 +217,7 @@ class EpisodeBuffer:
         segments: Segments,
         weighting: Weighting,
         device: th.device | str = "auto",
+        frame_stack: FrameStack | None = None,
     ) -> None:
         if buffer_size < 1:
             raise ValueError(f"buffer_size={buffer_size}: the buffer must hold at least one episode.")
@@ -223,6 +226,7 @@ class EpisodeBuffer:
         self.segments = segments
         self.weighting = weighting
         self.device = get_device(device)
+        self.frame_stack = frame_stack
         self.returns = np.zeros(0)
         """Episode returns, oldest first. Shape: (n_episodes,)"""
         self.lengths = np.zeros(0, dtype=np.int64)
@@ -343,16 +347,20 @@ class EpisodeBuffer:
         left = np.where(t2 < lengths, returns_to_go[starts + np.minimum(t2, lengths - 1)], 0.0)
         commands = np.stack([returns_to_go[steps] - left, t2 - t1], axis=1).astype(np.float32)
         return CommandBatch(
-            observations=self._gather_observations(steps, env),
+            observations=self._gather_observations(starts, t1, env),
             actions=th.as_tensor(self._arrays["action"][steps], device=self.device),
             commands=th.as_tensor(commands, device=self.device),
         )
 
-    def _gather_observations(self, steps: np.ndarray, env: VecNormalize | None) -> th.Tensor | TensorDict:
+    def _gather_observations(
+        self, starts: np.ndarray, t1: np.ndarray, env: VecNormalize | None
+    ) -> th.Tensor | TensorDict:
         prefix = "observation/"
-        arrays = {
-            name.removeprefix(prefix): array[steps] for name, array in self._arrays.items() if name.startswith(prefix)
-        }
+        flat = {name.removeprefix(prefix): array for name, array in self._arrays.items() if name.startswith(prefix)}
+        if self.frame_stack is None:
+            arrays = {key: array[starts + t1] for key, array in flat.items()}
+        else:
+            arrays = {key: self.frame_stack.restack(key, array, starts, t1) for key, array in flat.items()}
         if env is not None:
             normalizes_dict = isinstance(env.observation_space, spaces.Dict)
             arrays = observation_dict(env.normalize_obs(arrays if normalizes_dict else arrays["observation"]))

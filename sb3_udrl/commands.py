@@ -138,11 +138,14 @@ class MeanStdSampler(CommandSampler):
 
 class BestEpisodeSampler(CommandSampler):
     """
-    A little more than a random one of the best episodes: its return and its horizon, both stretched
-    by a common factor drawn from U[1, max_factor] (``max_factor=2`` is the "twice as much" of
-    1912.02875, A1; ``last_few=1, max_factor=1`` asks for the best episode again).
+    A little more than a random one of the best episodes: its return and its horizon, stretched by a
+    common factor drawn from U[1, max_factor] (``max_factor=2`` is the "twice as much" of 1912.02875, A1;
+    ``last_few=1, max_factor=1`` asks for the best episode again).
 
-    "More" of a negative return means closer to zero and beyond: r + (factor - 1) |r|.
+    "More" of a negative return means closer to zero: r + (factor - 1) |r|. The horizon becomes longer only
+    as far as longer episodes were better ones: it is multiplied by factor ** rho, where rho is the correlation
+    of return and length among the remembered episodes. So it doubles where each step pays, stays where
+    length does not matter, and halves where each step costs.
 
     :param last_few: number of best episodes
     :param max_factor: the largest factor, at least 1
@@ -156,9 +159,17 @@ class BestEpisodeSampler(CommandSampler):
 
     def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:
         one = rng.choice(self.best(returns, lengths))
-        more = rng.uniform(1.0, self.max_factor) - 1.0
-        desired_return = returns[one] + more * abs(returns[one])
-        return Command(float(desired_return), float(lengths[one] * (1.0 + more)))
+        factor = rng.uniform(1.0, self.max_factor)
+        desired_return = returns[one] + (factor - 1.0) * abs(returns[one])
+        desired_horizon = lengths[one] * factor ** _correlation(returns, lengths)
+        return Command(float(desired_return), max(float(desired_horizon), 1.0))
+
+
+def _correlation(returns: np.ndarray, lengths: np.ndarray) -> float:
+    """:return: Pearson's correlation, or 0 where one of them is always the same"""
+    if returns.std() == 0 or lengths.std() == 0:
+        return 0.0
+    return float(np.corrcoef(returns, lengths)[0, 1])
 
 
 COMMAND_SAMPLERS: dict[str, type[CommandSampler]] = {

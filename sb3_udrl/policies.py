@@ -26,6 +26,8 @@ from sb3_udrl.torch_layers import COMMAND_LAYERS, CommandLayer, CommandScaling
 from sb3_udrl.wrappers import split_progress, strip_progress_space
 
 N_PROFILE_POINTS = 101
+LOG_STD_RANGE = (-3.0, 0.5)
+"""Of Box actions scaled to [-1, 1]: on a few good episodes the likelihood is highest without any noise, so bound it."""
 
 
 class UDRLPolicy(BasePolicy):
@@ -120,7 +122,7 @@ class UDRLPolicy(BasePolicy):
                     "or a subclass of CommandLayer."
                 )
             layer_class = COMMAND_LAYERS[layer_class]
-        self.command_layer = layer_class(
+        self.command_layer: CommandLayer = layer_class(
             self.features_extractor.features_dim, self.embedding_dim, self.embedding_activation_fn
         )
         hidden = self.net_arch.get("pi", []) if isinstance(self.net_arch, dict) else self.net_arch
@@ -129,11 +131,13 @@ class UDRLPolicy(BasePolicy):
 
         self.action_dist = make_proba_distribution(self.action_space)
         if isinstance(self.action_dist, DiagGaussianDistribution):
-            self.action_net, self.log_std = self.action_dist.proba_distribution_net(latent_dim, self.log_std_init)
+            # Mean and log std: careful commands and careless ones need different noise
+            self.action_net = nn.Linear(latent_dim, 2 * self.action_dist.action_dim)
         else:
             self.action_net = self.action_dist.proba_distribution_net(latent_dim=latent_dim)  # type: ignore[assignment]
 
         if self.ortho_init:
+            # Not the command layer: without biases it would pass no command on where features are zero
             for module, gain in ((self.mlp, np.sqrt(2)), (self.action_net, 0.01)):
                 module.apply(partial(self.init_weights, gain=gain))
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -172,7 +176,8 @@ class UDRLPolicy(BasePolicy):
         latent = self.mlp(self.command_layer(features, self.command_scaling(commands)))
         outputs = self.action_net(latent)
         if isinstance(self.action_dist, DiagGaussianDistribution):
-            return self.action_dist.proba_distribution(outputs, self.log_std)
+            mean, log_std = outputs.chunk(2, dim=1)
+            return self.action_dist.proba_distribution(mean, (self.log_std_init + log_std).clamp(*LOG_STD_RANGE))
         return self.action_dist.proba_distribution(action_logits=outputs)
 
     def evaluate_actions(

@@ -25,6 +25,7 @@ from typing_extensions import Self
 from sb3_udrl.buffer import RETENTIONS, WEIGHTINGS, EpisodeBuffer, Retention, Segments, Weighting
 from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_down, earning_profile
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
+from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.variants import resolve_variant
@@ -237,9 +238,22 @@ class UDRL(BaseAlgorithm):
         if env_is_reset:
             self._episodes.reset()
             self._rollout_steps = self._rollout_episodes = 0
+            self._match_frame_stack()
             assert isinstance(self._last_obs, (np.ndarray, dict))
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
         return result
+
+    def _match_frame_stack(self) -> None:
+        """:raises ValueError: when the env stacks its frames in another way than the remembered episodes"""
+        assert self.env is not None
+        frame_stack = FrameStack.of(self.env)
+        if len(self.replay_buffer) == 0:
+            self.replay_buffer.frame_stack = frame_stack
+        elif self.replay_buffer.frame_stack != frame_stack:
+            raise ValueError(
+                f"The remembered episodes have {self.replay_buffer.frame_stack}, this env has {frame_stack}: "
+                "wrap it in VecFrameStack as before, or load the model without its replay buffer."
+            )
 
     def learn(
         self,
@@ -395,6 +409,10 @@ class UDRL(BaseAlgorithm):
             observations = self._last_original_obs
             new_original_obs = self._vec_normalize_env.get_original_obs()  # type: ignore[union-attr]
         observations, _ = split_progress(observations, self._inner_space)
+        frame_stack = self.replay_buffer.frame_stack
+        if frame_stack is not None:
+            frames = frame_stack.newest(observation_dict(observations))
+            observations = frames if isinstance(observations, dict) else frames["observation"]
         for episode in self._episodes.add(observations, actions, rewards, dones, infos).values():
             self._remember(episode)
         self._last_obs = new_obs
@@ -595,7 +613,7 @@ class UDRL(BaseAlgorithm):
                 f"{path} holds a {type(loaded).__name__}, not the episodes of a UDRL model: "
                 "pass a file written by UDRL.save_replay_buffer()."
             )
-        shapes, expected = loaded[0].shapes, self._step_shapes()
+        shapes, expected = loaded[0].shapes, self._step_shapes(loaded[0].frame_stack)
         if len(loaded[0]) > 0 and shapes != expected:
             raise ValueError(f"The episodes in {path} are of another environment: {shapes}, here {expected}.")
         self.replay_buffer, episodes = loaded
@@ -603,11 +621,14 @@ class UDRL(BaseAlgorithm):
         if not truncate_last_traj and episodes.n_envs == self.n_envs:
             self._episodes = episodes
 
-    def _step_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _step_shapes(self, frame_stack: FrameStack | None) -> dict[str, tuple[int, ...]]:
         """:return: the shapes of what the buffer holds of each step in these spaces"""
         space = self._inner_space
         observations = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-        shapes = {f"observation/{key}": sub_space.shape for key, sub_space in observations.items()}
+        one = {key: np.empty((1, *sub_space.shape)) for key, sub_space in observations.items()}  # type: ignore[misc]
+        if frame_stack is not None:
+            one = frame_stack.newest(one)
+        shapes = {f"observation/{key}": array.shape[1:] for key, array in one.items()}
         return {**shapes, "action": self.action_space.shape, "return_to_go": ()}  # type: ignore[dict-item]
 
 

@@ -60,18 +60,29 @@ def test_the_papers_sampler_draws_from_the_mean_to_one_standard_deviation_above(
     assert {command.desired_horizon for command in commands} == {15.0}
 
 
-def test_the_best_episode_sampler_stretches_return_and_horizon_together(rng):
-    sampler = BestEpisodeSampler(last_few=2, max_factor=2.0)
-    seen = set()
-    for _ in range(500):
-        command = sampler.sample(RETURNS, LENGTHS, rng)
-        # 10 in 20 steps or 8 in 10 steps, and nothing else, stretched up to twofold
-        episode = 2 if command.desired_return / command.desired_horizon == pytest.approx(0.5) else 3
-        factor = command.desired_return / RETURNS[episode]
-        assert 1 <= factor <= 2
-        assert command.desired_horizon == pytest.approx(factor * LENGTHS[episode])
-        seen.add(episode)
-    assert seen == {2, 3}
+@pytest.mark.parametrize(
+    ("reward_per_step", "rho"),
+    [(1.0, 1), (-1.0, -1), (0.0, 0)],  # each step pays, each step costs, length does not matter
+)
+def test_the_best_episode_sampler_stretches_horizons_the_way_in_which_lengths_go_with_returns(
+    reward_per_step, rho, rng
+):
+    lengths = np.array([10, 20, 30])
+    returns = reward_per_step * lengths if reward_per_step else np.array([5.0, 7.0, 5.0])
+    sampler = BestEpisodeSampler(last_few=1, max_factor=2.0)
+    best = int(np.argmax(returns))
+    factors = []
+    for _ in range(300):
+        command = sampler.sample(returns, lengths, rng)
+        factors.append(1 + (command.desired_return - returns[best]) / abs(returns[best]))
+        assert command.desired_horizon == pytest.approx(lengths[best] * factors[-1] ** rho)
+    assert 1 <= min(factors) < 1.02
+    assert 1.98 < max(factors) <= 2
+
+
+def test_the_best_episode_sampler_starts_from_any_of_the_best_few(rng):
+    sampler = BestEpisodeSampler(last_few=2, max_factor=1.0)
+    assert {sampler.sample(RETURNS, LENGTHS, rng) for _ in range(100)} == {(10.0, 20.0), (8.0, 10.0)}
 
 
 def test_more_than_a_negative_return_is_closer_to_zero(rng):

@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "sb3_udrl"
 # From the bottom up; a file may import those before it
-ORDER = ["variants", "saving", "episodes", "commands", "buffer", "torch_layers", "wrappers", "policies", "udrl"]
+ORDER = [
+    *("variants", "saving", "episodes", "commands", "wrappers", "frames", "buffer", "torch_layers", "policies", "udrl"),
+    *("evaluation", "plotting", "callbacks", "__main__"),
+]
 
 
 def imported_modules(path):

@@ -49,7 +49,13 @@ CELLS = [
     for policy in policies
     for action in ACTION_SPACES
 ]
-SMALL = {"learning_starts": (2, "episode"), "train_freq": (1, "episode"), "gradient_steps": 1, "batch_size": 8, "seed": 0}
+SMALL = {
+    "learning_starts": (2, "episode"),
+    "train_freq": (1, "episode"),
+    "gradient_steps": 1,
+    "batch_size": 8,
+    "seed": 0,
+}
 
 
 def make_model(policy, env, **kwargs):
@@ -148,7 +154,8 @@ def test_the_table_in_the_readme_is_what_these_tests_show():
     names = ["Discrete", "Box", "MultiDiscrete", "MultiBinary", "Dict"]
     observations = {"Box" if name.startswith("Box") else name for name in OBSERVATION_SPACES}
     rows = [
-        f"| {name} | {'✔️' if name in ACTION_SPACES else '❌'} | {'✔️' if name in observations else '❌'} |" for name in names
+        f"| {name} | {'✔️' if name in ACTION_SPACES else '❌'} | {'✔️' if name in observations else '❌'} |"
+        for name in names
     ]
     table = "\n".join(["| Space | Action | Observation |", "|---|---|---|", *rows])
     assert table in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
