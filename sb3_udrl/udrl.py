@@ -57,8 +57,9 @@ class UDRL(BaseAlgorithm):
         ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
     :param gradient_steps: gradient steps per update (n_updates_per_iter); a fraction below 1 for that many per
         environment step, -1 for one per environment step
-    :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"`` or
-        ``"best+recent"``
+    :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"``, ``"best+recent"``,
+        or ``"best+spread"``, half of them the best and half of them spread over all returns, so that small commands
+        are not forgotten
     :param command_sampler: how to choose the next command (d^r_0, d^h_0): ``"best_episode"`` or ``"mean_std"``
         (§2.3.4), see :mod:`sb3_udrl.commands`
     :param segments: which stretches t1..t2 of episodes are examples: ``"trailing"`` (t2 = T, §2.3.3), ``"uniform"``
@@ -92,14 +93,14 @@ class UDRL(BaseAlgorithm):
         policy: str | type[UDRLPolicy],
         env: GymEnv | str | None,
         learning_rate: float | Schedule = 1e-3,
-        buffer_size: int = 20,
+        buffer_size: int = 100,
         learning_starts: int | tuple[int, str] = (50, "episode"),
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (1, "episode"),
         gradient_steps: float = 0.25,
-        retention: str | dict[str, Any] | Retention = "best",
+        retention: str | dict[str, Any] | Retention = "best+spread",
         command_sampler: str | dict[str, Any] | CommandSampler = "best_episode",
-        segments: str | float | Segments = 0.5,
+        segments: str | float | Segments = "trailing",
         weighting: str | dict[str, Any] | Weighting = "uniform",
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,

@@ -1,6 +1,7 @@
 """UDRL learns what can be seen, for every kind of action."""
 
 import pytest
+from one_step import OneStepSegments
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import (
     IdentityEnv,
@@ -15,17 +16,18 @@ from sb3_udrl import UDRL
 
 
 @pytest.mark.parametrize(
-    ("make_env", "timesteps"),
+    "make_env",
     [
-        (lambda: IdentityEnv(4), 10_000),
-        (lambda: IdentityEnvMultiDiscrete(2), 10_000),
-        (lambda: IdentityEnvMultiBinary(2), 10_000),
-        (lambda: IdentityEnvBox(eps=0.5), 10_000),
+        lambda: IdentityEnv(4),
+        lambda: IdentityEnvMultiDiscrete(4),
+        lambda: IdentityEnvMultiBinary(4),
+        lambda: IdentityEnvBox(eps=0.5),
     ],
+    ids=["Discrete", "MultiDiscrete", "MultiBinary", "Box"],
 )
-def test_the_identity_envs_of_sb3_are_learned(make_env, timesteps):
+def test_the_identity_envs_of_sb3_are_learned(make_env):
     env = make_vec_env(make_env, 4)
-    model = UDRL("MlpPolicy", env, learning_starts=(10, "episode"), segments="uniform", seed=0).learn(timesteps)
+    model = UDRL("MlpPolicy", env, learning_starts=(20, "episode"), segments=OneStepSegments(), seed=0).learn(10_000)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
     assert mean >= 90  # of 100
 
@@ -33,7 +35,7 @@ def test_the_identity_envs_of_sb3_are_learned(make_env, timesteps):
 def test_what_only_the_picture_tells_is_learned():
     env = make_vec_env(PictureEnv, 4, seed=0)
     policy_kwargs = {"features_extractor_kwargs": {"features_dim": 64}}
-    model = UDRL("CnnPolicy", env, batch_size=64, segments="uniform", policy_kwargs=policy_kwargs, seed=0)
-    model.learn(8_000)
+    model = UDRL("CnnPolicy", env, batch_size=64, segments=OneStepSegments(), policy_kwargs=policy_kwargs, seed=0)
+    model.learn(6_000)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
     assert mean >= 18  # of 20; at random 5

@@ -1,5 +1,6 @@
 """
-How soon CartPole-v1 is solved with default arguments, on each seed: ``python -m sb3_udrl.benchmark.cartpole``.
+How soon CartPole-v1 is solved with default arguments, and how well the result obeys commands, on each seed:
+``python -m sb3_udrl.benchmark.cartpole``.
 
 Evaluation uses deterministic actions in environments with seeds that training never sees. One line of JSON is written
 for each run when it is finished; runs that are in the file already are not repeated.
@@ -27,12 +28,14 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_udrl
 from sb3_udrl import UDRL
+from sb3_udrl.evaluation import calibrate, mean_absolute_error
 
 SOLVED = 475.0  # mean return, out of 500
 EVALUATION_SEED = 1_000_000
 N_EVAL_EPISODES = 100
 EVAL_FREQ = 2_500  # environment steps
-COMMANDS = (50, 100, 200, 400)  # asked of the trained model as (return, horizon)
+COMMANDS = tuple(range(50, 451, 50))  # asked of the trained model, as (return, horizon)
+N_COMMAND_EPISODES = 20
 
 
 def evaluate(model: UDRL, env: VecEnv) -> tuple[float, float]:
@@ -89,10 +92,8 @@ def run(seed: int, n_envs: int, timesteps: int) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     solved = [steps for steps, mean, _ in curve.points if mean >= SOLVED]
     set_random_seed(EVALUATION_SEED)
-    obedience = {}
-    for command in COMMANDS:
-        model.set_command(command, command)
-        obedience[command] = [round(value, 2) for value in evaluate(model, env)]
+    env.seed(EVALUATION_SEED + 1)
+    records = calibrate(model, env, [(command, command) for command in COMMANDS], N_COMMAND_EPISODES)
     return {
         "seed": seed,
         "n_envs": n_envs,
@@ -100,7 +101,11 @@ def run(seed: int, n_envs: int, timesteps: int) -> dict[str, Any]:
         "first_solved": min(solved, default=None),
         "final": curve.points[-1][1],
         "curve": curve.points,
-        "obedience": obedience,
+        "calibration_error": round(mean_absolute_error(records), 4),
+        "calibration": [
+            {key: round(record[key], 2) for key in ("desired_return", "desired_horizon", "mean_return", "std_return")}
+            for record in records
+        ],
         "seconds_with_evaluation": round(seconds),
         "versions": {
             "sb3_udrl": sb3_udrl.__version__,
@@ -120,18 +125,48 @@ def report(path: Path) -> None:
     :param path: the file
     """
     results = sorted((json.loads(line) for line in path.read_text().splitlines()), key=lambda result: result["seed"])
+    asked = [record["desired_return"] for record in results[0]["calibration"]]
     print(
-        "| seed | steps to 475 | return after the last step | asked for 50 | 100 | 200 | 400 |\n"
-        "|---|---|---|---|---|---|---|"
+        "| seed | steps to 475 | return at the end | error of commands | "
+        + " | ".join(f"{a:.0f}" for a in asked)
+        + " |"
     )
+    print("|---" * (4 + len(asked)) + "|")
     for result in results:
-        obeyed = " | ".join(f"{mean:.0f} ± {std:.0f}" for mean, std in result["obedience"].values())
-        print(f"| {result['seed']} | {result['first_solved']} | {result['final']:.1f} | {obeyed} |")
+        achieved = " | ".join(f"{record['mean_return']:.0f}" for record in result["calibration"])
+        error = f"{100 * result['calibration_error']:.1f} %"
+        print(f"| {result['seed']} | {result['first_solved']} | {result['final']:.1f} | {error} | {achieved} |")
     solved = [result["first_solved"] for result in results if result["first_solved"] is not None]
     print(
         f"\n{len(solved)} of {len(results)} seeds reached {SOLVED:.0f}; mean {np.mean(solved):.0f} steps, "
         f"worst {max(solved)}; worst final return {min(result['final'] for result in results):.1f}"
     )
+
+
+def draw(path: Path, figure_path: Path) -> None:
+    """
+    Draw learning curves and calibration, one line for each seed.
+
+    :param path: a results file
+    :param figure_path: where the picture goes
+    """
+    from matplotlib import pyplot as plt  # optional
+
+    from sb3_udrl.plotting import plot_calibration
+
+    results = [json.loads(line) for line in path.read_text().splitlines()]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
+    curves = np.array([[mean for _, mean, _ in result["curve"]] for result in results])
+    steps = [point[0] for point in results[0]["curve"]]
+    left.plot(steps, curves.T, color="0.7", linewidth=1)
+    left.plot(steps, curves.mean(axis=0), color="tab:blue", linewidth=2, label=f"mean of {len(results)} seeds")
+    left.axhline(SOLVED, color="0.3", linestyle=":", label=f"solved ({SOLVED:.0f})")
+    left.set(xlabel="environment steps", ylabel="return of 100 evaluation episodes", ylim=(0, 510))
+    left.legend(frameon=False, loc="lower right")
+    plot_calibration([record for result in results for record in result["calibration"]], ax=right)
+    right.set_title("desired return = desired horizon", fontsize="medium")
+    figure.savefig(figure_path, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -142,6 +177,7 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=30_000, help="environment steps (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="results file, one JSON object per line")
+    parser.add_argument("--figure", type=Path, help="draw the results here as well (needs matplotlib)")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     lines = args.out.read_text().splitlines() if args.out.exists() else []
@@ -154,6 +190,8 @@ def main() -> None:
             file.flush()
             print(f"{number} of {len(todo)} runs finished", flush=True)
     report(args.out)
+    if args.figure is not None:
+        draw(args.out, args.figure)
 
 
 if __name__ == "__main__":

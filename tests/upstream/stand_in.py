@@ -9,24 +9,13 @@ suit tests of a few hundred steps, in environments that pay at once: frequent up
 import os
 
 import stable_baselines3
+from one_step import OneStepSegments
 
 from sb3_udrl import UDRL
-from sb3_udrl.buffer import Segments
 
 NAME = os.environ["STAND_IN_FOR"]
 MEANINGLESS = {"n_steps", "gamma", "target_update_interval", "exploration_fraction"}
 MEANINGLESS_TO_POLICY = {"share_features_extractor"}  # there is no critic to share it with
-
-
-class OneStepSegments(Segments):
-    """Each step is an example of how to get its reward, as in a contextual bandit."""
-
-    def __init__(self):
-        super().__init__(trailing=0.0)
-
-    def sample(self, lengths, rng):
-        t1 = (rng.random(len(lengths)) * lengths).astype(int)
-        return t1, t1 + 1
 
 
 class StandIn(UDRL):

@@ -1,0 +1,16 @@
+"""A segment rule of our own, to learn environments that pay at once in a few thousand steps."""
+
+import numpy as np
+
+from sb3_udrl.buffer import Segments
+
+
+class OneStepSegments(Segments):
+    """Each step is an example of how to get its own reward, as in a contextual bandit."""
+
+    def __init__(self):
+        super().__init__(trailing=0.0)
+
+    def sample(self, lengths, rng):
+        t1 = (rng.random(len(lengths)) * lengths).astype(np.int64)
+        return t1, t1 + 1
