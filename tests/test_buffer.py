@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sb3_udrl.buffer import (
     BestRecentRetention,
     BestRetention,
+    BestSpreadRetention,
     EpisodeBuffer,
     ExponentialWeighting,
     RecentRetention,
@@ -41,7 +42,7 @@ def returns_of(episodes):
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=40),
     buffer_size=st.integers(1, 10),
-    retention=st.sampled_from([BestRetention(), RecentRetention(), BestRecentRetention(0.5)]),
+    retention=st.sampled_from([BestRetention(), RecentRetention(), BestRecentRetention(0.5), BestSpreadRetention(0.5)]),
     trailing=st.sampled_from([0.0, 0.5, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -122,13 +123,22 @@ def test_equal_returns_weigh_the_same_however_sharp_the_weighting():
     np.testing.assert_array_equal(weights, np.ones(3))
 
 
-def test_best_keeps_the_highest_returns_and_prefers_shorter_then_newer():
+def test_best_keeps_the_highest_returns_and_prefers_shorter_then_older():
     buffer = make_buffer(3)
-    for number, rewards in enumerate([[5.0], [1.0], [2.0, 3.0], [5.0], [0.0], [9.0]]):
+    for number, rewards in enumerate([[5.0], [1.0], [2.0, 3.0], [5.0], [0.0], [9.0], [5.0]]):
         buffer.add(Episode(np.full((len(rewards), 1), number), np.zeros(len(rewards)), np.array(rewards)))
-    # 9, and both one-step fives; the five that took two steps had to go
+    # 9, and the first two one-step fives; the five that took two steps had to go, and the last one came too late
     assert buffer.returns.tolist() == [5, 5, 9]
     assert buffer.lengths.tolist() == [1, 1, 1]
+    assert set(buffer.sample(50, np.random.default_rng(0)).observations.flatten().tolist()) == {0, 3, 5}
+
+
+def test_best_and_spread_keeps_the_best_and_of_the_others_those_that_lie_apart():
+    buffer = make_buffer(6, BestSpreadRetention(best_fraction=0.5))
+    for reward in [1.0, 2.0, 2.1, 9.0, 4.0, 10.0, 11.0, 12.0, 4.1]:
+        buffer.add(Episode(np.zeros((1, 1)), np.zeros(1), np.array([reward])))
+    # 2, then 1, then 4 were the older of the two that were closest
+    assert sorted(buffer.returns.tolist()) == [2.1, 4.1, 9.0, 10.0, 11.0, 12.0]
 
 
 def test_recent_forgets_the_oldest():
@@ -197,6 +207,7 @@ def test_an_episode_of_another_environment_is_refused_and_harms_nothing(rng):
         (lambda: Segments.named("leading"), "segments='leading'"),
         (lambda: ExponentialWeighting(0), "temperature=0"),
         (lambda: BestRecentRetention(2), "best_fraction=2"),
+        (lambda: BestSpreadRetention(-1), "best_fraction=-1"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(make, message):
