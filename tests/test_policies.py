@@ -25,7 +25,7 @@ def make_policy(action_space=ACTION_SPACES[0], observation_space=OBSERVATIONS, *
     th.manual_seed(0)
     policy = MlpPolicy(observation_space, action_space, ConstantSchedule(1e-3), **kwargs)
     # As if it had been trained on commands up to here
-    policy.command_scaling.widen(th.tensor([[-100.0, 1.0], [100.0, 100.0]]))
+    policy.command_scaling(th.tensor([[-100.0, 1.0], [100.0, 100.0]]))
     policy.set_training_mode(False)
     return policy
 
