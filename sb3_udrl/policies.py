@@ -42,7 +42,7 @@ class UDRLPolicy(BasePolicy):
     :param net_arch: sizes of the hidden layers behind the command layer (``dict(pi=...)`` is accepted as in PPO);
         default [64, 64], or none behind a CNN
     :param activation_fn: their activation
-    :param command_layer: how the command enters: ``"gated"``, ``"bilinear"`` or ``"product"``, or a class
+    :param command_layer: how the command enters: ``"product"``, ``"gated"`` or ``"bilinear"``, or a class
         (:mod:`sb3_udrl.torch_layers`)
     :param embedding_dim: output size of the command layer
     :param embedding_activation_fn: its activation
@@ -67,7 +67,7 @@ class UDRLPolicy(BasePolicy):
         lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
-        command_layer: str | type[CommandLayer] = "gated",
+        command_layer: str | type[CommandLayer] = "product",
         embedding_dim: int = 64,
         embedding_activation_fn: type[nn.Module] = nn.Tanh,
         return_scale: float | None = None,

@@ -29,6 +29,7 @@ class StandIn(UDRL):
             "learning_starts": (1, "episode"),
             "train_freq": (1, "episode"),
             "gradient_steps": 0.5,
+            "batch_size": 128,
             "segments": OneStepSegments(),
         }
         super().__init__(*args, policy_kwargs=policy_kwargs, **{**defaults, **kwargs})
