@@ -56,30 +56,9 @@ class RecentRetention(Retention):
         return np.arange(max(len(returns) - size, 0))
 
 
-class BestRecentRetention(Retention):
+class BestShareRetention(Retention):
     """
-    Keep the most recent episodes, and of the older ones the best.
-
-    :param best_fraction: the share of the buffer that the best older ones get, between 0 and 1
-    """
-
-    def __init__(self, best_fraction: float = 0.5) -> None:
-        if not 0 <= best_fraction <= 1:
-            raise ValueError(f"best_fraction={best_fraction} must lie between 0 and 1.")
-        self.best_fraction = best_fraction
-
-    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
-        n_best = round(self.best_fraction * size)
-        n_older = max(len(returns) - (size - n_best), 0)
-        return rank_episodes(returns[:n_older], lengths[:n_older])[n_best:]
-
-
-class BestSpreadRetention(Retention):
-    """
-    Keep the best episodes, and of the others those whose returns lie farthest apart.
-
-    A buffer of only the best forgets how to obey small commands (1912.02877, Figure 6c); so a share of it is for
-    examples of every return from the worst to the best.
+    Keep the best episodes in one share of the buffer; subclasses say what the rest is for.
 
     :param best_fraction: the share of the buffer that the best get, between 0 and 1
     """
@@ -88,6 +67,24 @@ class BestSpreadRetention(Retention):
         if not 0 <= best_fraction <= 1:
             raise ValueError(f"best_fraction={best_fraction} must lie between 0 and 1.")
         self.best_fraction = best_fraction
+
+
+class BestRecentRetention(BestShareRetention):
+    """Keep the most recent episodes, and of the older ones the best."""
+
+    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+        n_best = round(self.best_fraction * size)
+        n_older = max(len(returns) - (size - n_best), 0)
+        return rank_episodes(returns[:n_older], lengths[:n_older])[n_best:]
+
+
+class BestSpreadRetention(BestShareRetention):
+    """
+    Keep the best episodes, and of the others those whose returns lie farthest apart.
+
+    A buffer of only the best forgets how to obey small commands (1912.02877, Figure 6c); so a share of it is for
+    examples of every return from the worst to the best.
+    """
 
     def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
         ranked = rank_episodes(returns, lengths)
