@@ -164,11 +164,13 @@ class EpisodeAccumulator:
 
 def rank_episodes(returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """
-    Order episodes from best to worst: by return, then the shorter, then the newer.
+    Order episodes from best to worst: by return, then the shorter, then the older.
+
+    Where a return cannot be beaten, what is remembered so comes to rest, instead of drifting along with
+    the latest episodes.
 
     :param returns: their returns, oldest episode first, shape (n_episodes,)
     :param lengths: their lengths in steps, shape (n_episodes,)
     :return: indices into both, best first, shape (n_episodes,)
     """
-    newest_first = -np.arange(len(returns))
-    return np.lexsort((newest_first, lengths, -returns))
+    return np.lexsort((lengths, -returns))  # stable, so the older come first

@@ -12,8 +12,9 @@ class CommandScaling(nn.Module):
     """
     Brings commands to the size of a network input, the only place where that happens.
 
-    A command is clipped to the range of those that were trained on or explored with (horizon at least 1;
-    1912.02877 §2.3.2), and then multiplied by a scale.
+    A command is clipped to the range of the commands in training batches (horizon at least 1; 1912.02877
+    §2.3.2), and then multiplied by a scale. So who asks for more than was ever reached gets the most ambitious
+    behaviour that was learned, for longer, instead of whatever the network makes of inputs it has never seen.
 
     Unless it is fixed, the scale follows the root mean square of the training commands, slowly enough for the
     weights behind it to keep up.
@@ -49,16 +50,11 @@ class CommandScaling(nn.Module):
         :return: network inputs, shape (B, 2)
         """
         if self.training:
-            self.widen(commands)
+            self._widen(commands)
             self._follow(commands)
         return th.clamp(commands, self.low, self.high) * self.scale
 
-    def widen(self, commands: th.Tensor) -> None:
-        """
-        Let these commands through without clipping from now on.
-
-        :param commands: shape (B, 2)
-        """
+    def _widen(self, commands: th.Tensor) -> None:
         th.minimum(self.low, commands.amin(dim=0), out=self.low)
         th.maximum(self.high, commands.amax(dim=0), out=self.high)
 

@@ -366,11 +366,9 @@ class UDRL(BaseAlgorithm):
         buffer = self.replay_buffer
         for i in np.flatnonzero(self._episodes.steps_so_far == 0):
             if len(buffer) > 0:
-                command = self._sampler.sample(buffer.returns, buffer.lengths, self._rng).checked()
+                self._episodes.commands[i] = self._sampler.sample(buffer.returns, buffer.lengths, self._rng).checked()
             else:  # a loaded model without its buffer
-                command = self.command
-            self.policy.command_scaling.widen(th.tensor([command], device=self.device))
-            self._episodes.commands[i] = command
+                self._episodes.commands[i] = self.command
 
     def _sample_actions(self) -> np.ndarray:
         """:return: actions as the policy makes them: under commands, or random, shape (n_envs, *action_shape)"""

@@ -39,9 +39,9 @@ class Reference:
             self.improve()
 
     def add(self, number):
-        """Keep the best (section 2.3.1); of equal returns the shorter, then the newer."""
+        """Keep the best (section 2.3.1); of equal returns the shorter, then the older."""
         self.replay.append((self.history[number], number))
-        self.replay.sort(key=lambda entry: (-self.total(entry[0]), len(entry[0]), -entry[1]))
+        self.replay.sort(key=lambda entry: (-self.total(entry[0]), len(entry[0]), entry[1]))
         del self.replay[REPLAY_SIZE:]
 
     @staticmethod

@@ -123,14 +123,14 @@ def test_equal_returns_weigh_the_same_however_sharp_the_weighting():
     np.testing.assert_array_equal(weights, np.ones(3))
 
 
-def test_best_keeps_the_highest_returns_and_prefers_shorter_then_newer():
+def test_best_keeps_the_highest_returns_and_prefers_shorter_then_older():
     buffer = make_buffer(3)
     for number, rewards in enumerate([[5.0], [1.0], [2.0, 3.0], [5.0], [0.0], [9.0], [5.0]]):
         buffer.add(Episode(np.full((len(rewards), 1), number), np.zeros(len(rewards)), np.array(rewards)))
-    # 9, and the last two one-step fives; the five that took two steps had to go, and then the oldest
+    # 9, and the first two one-step fives; the five that took two steps had to go, and the last one came too late
     assert sorted(buffer.returns.tolist()) == [5, 5, 9]
     assert buffer.lengths.tolist() == [1, 1, 1]
-    assert set(buffer.sample(50, np.random.default_rng(0)).observations.flatten().tolist()) == {3, 5, 6}
+    assert set(buffer.sample(50, np.random.default_rng(0)).observations.flatten().tolist()) == {0, 3, 5}
 
 
 def test_best_and_spread_keeps_the_best_and_of_the_others_those_that_lie_apart():

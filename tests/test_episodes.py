@@ -131,7 +131,7 @@ def test_dict_observations_stay_dicts():
     assert episode.observations["b"].dtype == np.uint8
 
 
-def test_episodes_are_ranked_by_return_then_shorter_then_newer():
+def test_episodes_are_ranked_by_return_then_shorter_then_older():
     returns = np.array([1.0, 5.0, 5.0, 5.0, 2.0])
     lengths = np.array([9, 4, 3, 3, 1])
-    assert rank_episodes(returns, lengths).tolist() == [3, 2, 1, 4, 0]
+    assert rank_episodes(returns, lengths).tolist() == [2, 3, 1, 4, 0]

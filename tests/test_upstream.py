@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 SDE = "needs gSDE, generalised state-dependent exploration, which UDRL has not"
 IDENTITY = (
-    "is over after 12 episodes, too few for 16 joint actions; see test_learning.py, where it is learned in 10,000 steps"
+    "is over after 12 episodes, too few for 16 joint actions; see test_learning.py, where it is learned in 20,000 steps"
 )
 VALUE = "tests a value function, and UDRL learns none"
 Q_NET = "tests DQN's Q-networks"
