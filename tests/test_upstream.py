@@ -17,9 +17,6 @@ import stable_baselines3
 HERE = Path(__file__).parent
 
 SDE = "needs gSDE, generalised state-dependent exploration, which UDRL has not"
-IDENTITY = (
-    "is over after 12 episodes, too few for 16 joint actions; see test_learning.py, where it is learned in 20,000 steps"
-)
 VALUE = "tests a value function, and UDRL learns none"
 Q_NET = "tests DQN's Q-networks"
 TOO_SHORT = "is over before the first episode, and UDRL learns from finished episodes only"
@@ -31,13 +28,10 @@ INAPPLICABLE = {
         "test_distributions::test_squashed_gaussian[A2C]": SDE,
         "test_gae::test_gae_computation": VALUE,
         "test_gae::test_infinite_horizon": VALUE,
-        "test_identity::test_discrete[env1-A2C]": IDENTITY,
-        "test_identity::test_discrete[env2-A2C]": IDENTITY,
         "test_run::test_advantage_normalization": "tests A2C's advantages",
         "test_save_load::test_save_load_env_cnn[A2C]": "loads a file of SB3 < 1.7, when there was no UDRL",
         "test_save_load::test_save_load_policy[True-": SDE,
         "test_sde::test_state_dependent_noise": SDE,
-        "test_train_eval_mode::test_a2c_ppo_train_with_batch_norm[Pendulum-v1-A2C]": TOO_SHORT,
         "test_train_eval_mode::test_a2c_ppo_collect_rollouts_with_batch_norm": "passes A2C's rollout buffer",
     },
     "DQN": {
