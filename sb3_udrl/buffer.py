@@ -26,7 +26,7 @@ class CommandBatch(NamedTuple):
     """The actions at t1. Shape: (B, *action_shape)"""
 
     commands: th.Tensor
-    """(desired_return, desired_horizon) = (sum of rewards t1..t2, t2 - t1), float32. Shape: (B, 2)"""
+    """(desired_return, desired_horizon) = (sum of rewards t1..t2, horizon), float32. Shape: (B, 2)"""
 
 
 class Retention(ABC):
@@ -100,55 +100,101 @@ class BestSpreadRetention(BestShareRetention):
         return np.array(forgotten, dtype=np.int64)
 
 
-class Segments:
+class Segments(ABC):
+    """Which stretches t1..t2 of episodes become examples, and with which horizon."""
+
+    @abstractmethod
+    def sample(
+        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        :param lengths: lengths T of the chosen episodes in steps, shape (B,)
+        :param terminated: whether they ended by themselves, not by a time limit, shape (B,)
+        :param rng: source of randomness
+        :return: t1 and t2 with 0 <= t1 < t2 <= T (t2 itself is not part of the segment), and the desired horizon,
+            each of shape (B,)
+        """
+
+
+def _any_step(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """:return: a uniformly random step of each episode, shape (B,)"""
+    return (rng.random(len(lengths)) * lengths).astype(np.int64)
+
+
+class TrailingSegments(Segments):
     """
-    Which stretch t1..t2 of an episode becomes an example.
+    The papers' segments, whose horizon is their length t2 - t1: "exactly so much in exactly so many steps".
 
     t1 is uniform over the episode's steps. t2 is the end of the episode with probability ``trailing``
     (1 in 1912.02877 §2.3.3, .75 in the PyPI package upside-down-rl), otherwise uniform over the later steps.
 
     :param trailing: probability that a segment lasts until the episode's end
+    :raises ValueError: when it is not a probability
     """
 
-    def __init__(self, trailing: float) -> None:
+    def __init__(self, trailing: float = 1.0) -> None:
         if not 0 <= trailing <= 1:
             raise ValueError(f"segments={trailing} is a probability of trailing segments: it must lie between 0 and 1.")
         self.trailing = trailing
 
-    @classmethod
-    def named(cls, spec: str | float | Segments) -> Segments:
-        """
-        :param spec: ``"trailing"``, ``"uniform"``, the probability of trailing segments, or a rule itself
-        :return: the rule
-        :raises ValueError: for anything else
-        """
-        if isinstance(spec, Segments):
-            return spec
-        probability = {"trailing": 1.0, "uniform": 0.0}.get(spec, spec) if isinstance(spec, str) else spec
-        if isinstance(probability, str):
-            raise ValueError(f"segments={spec!r} is not known: use 'trailing', 'uniform', or a probability.")
-        return cls(probability)
-
-    def sample(self, lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """
-        :param lengths: lengths T of the chosen episodes, shape (B,)
-        :param rng: source of randomness
-        :return: t1 and t2 with 0 <= t1 < t2 <= T; t2 itself is not part of the segment
-        """
-        t1 = (rng.random(len(lengths)) * lengths).astype(np.int64)
+    def sample(
+        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        t1 = _any_step(lengths, rng)
         if self.trailing == 1:
-            return t1, lengths
+            return t1, lengths, lengths - t1
         t2 = t1 + 1 + (rng.random(len(lengths)) * (lengths - t1)).astype(np.int64)
-        return t1, np.where(rng.random(len(lengths)) < self.trailing, lengths, t2)
+        t2 = np.where(rng.random(len(lengths)) < self.trailing, lengths, t2)
+        return t1, t2, t2 - t1
+
+
+class UniformSegments(TrailingSegments):
+    """Any segments t1 < t2 (1912.02875, A2), t1 uniform, then t2 uniform over the later steps."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+
+class DeadlineSegments(Segments):
+    """
+    The horizon is a deadline, "so much *within* so many steps", which an episode that terminates may beat.
+
+    After its last step nothing more comes. So an episode that terminated after T steps is an example for every
+    horizon beyond T as well, and from it the network learns which actions end an episode too early: with horizons
+    that are the segments' lengths, in an environment that pays 1 per step, all commands read "r in r steps", whatever
+    was done. An episode that was cut off by a time limit would have gone on, so there the horizon stays within it.
+
+    t1 is uniform over the episode's steps. Half of the horizons are the longest one, the others uniform up to it.
+
+    :param max_horizon: the longest horizon, in environment steps: how far ahead commands look. Rewards that come
+        later than that do not count. None for twice the longest episode, so that everything counts.
+    :raises ValueError: when ``max_horizon`` is below 1
+    """
+
+    def __init__(self, max_horizon: int | None = None) -> None:
+        if max_horizon is not None and max_horizon < 1:
+            raise ValueError(f"max_horizon={max_horizon}: a command looks at least one step ahead.")
+        self.max_horizon = max_horizon
+
+    def sample(
+        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        t1 = _any_step(lengths, rng)
+        longest = self.max_horizon or 2 * int(lengths.max())
+        horizon = 1 + (rng.random(len(lengths)) * longest).astype(np.int64)
+        horizon = np.where(rng.random(len(lengths)) < 0.5, longest, horizon)
+        horizon = np.where(terminated, horizon, np.minimum(horizon, lengths - t1))
+        return t1, np.minimum(t1 + horizon, lengths), horizon
 
 
 class Weighting(ABC):
     """How often each episode is imitated."""
 
     @abstractmethod
-    def weights(self, returns: np.ndarray) -> np.ndarray:
+    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """
         :param returns: returns of the remembered episodes, shape (n_episodes,)
+        :param lengths: their lengths in steps, shape (n_episodes,)
         :return: non-negative weights, shape (n_episodes,)
         """
 
@@ -156,8 +202,15 @@ class Weighting(ABC):
 class UniformWeighting(Weighting):
     """Every episode counts the same (1912.02877 §2.3.3)."""
 
-    def weights(self, returns: np.ndarray) -> np.ndarray:
+    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return np.ones(len(returns))
+
+
+class LengthWeighting(Weighting):
+    """Every step counts the same, so that many short episodes do not outvote few long ones (2202.05607 §3)."""
+
+    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        return lengths.astype(np.float64)
 
 
 class ExponentialWeighting(Weighting):
@@ -172,7 +225,7 @@ class ExponentialWeighting(Weighting):
             raise ValueError(f"temperature={temperature} must be positive.")
         self.temperature = temperature
 
-    def weights(self, returns: np.ndarray) -> np.ndarray:
+    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         spread = returns.std()
         standardised = (returns - returns.max()) / spread if spread > 0 else np.zeros(len(returns))
         return np.exp(standardised / self.temperature)
@@ -184,7 +237,16 @@ RETENTIONS: dict[str, type[Retention]] = {
     "best+recent": BestRecentRetention,
     "best+spread": BestSpreadRetention,
 }
-WEIGHTINGS: dict[str, type[Weighting]] = {"uniform": UniformWeighting, "exponential": ExponentialWeighting}
+SEGMENTS: dict[str, type[Segments]] = {
+    "deadline": DeadlineSegments,
+    "trailing": TrailingSegments,
+    "uniform": UniformSegments,
+}
+WEIGHTINGS: dict[str, type[Weighting]] = {
+    "uniform": UniformWeighting,
+    "length": LengthWeighting,
+    "exponential": ExponentialWeighting,
+}
 
 
 class EpisodeBuffer:
@@ -228,6 +290,8 @@ class EpisodeBuffer:
         """Episode returns, oldest first. Shape: (n_episodes,)"""
         self.lengths = np.zeros(0, dtype=np.int64)
         """Episode lengths in steps. Shape: (n_episodes,)"""
+        self.terminated = np.zeros(0, dtype=np.bool_)
+        """Whether they ended by themselves, not by a time limit. Shape: (n_episodes,)"""
         self._starts = np.zeros(0, dtype=np.int64)
         self._arrays: dict[str, np.ndarray] = {}
         self._n_used = 0  # steps up to the last episode's end, holes included
@@ -267,6 +331,7 @@ class EpisodeBuffer:
 
         self.returns = np.append(self.returns, returns_to_go[0])
         self.lengths = np.append(self.lengths, len(episode))
+        self.terminated = np.append(self.terminated, episode.terminated)
         forgotten = self.retention.forget(self.returns, self.lengths, self.buffer_size)
         self._starts = np.append(self._starts, self._n_used)
         newest = len(self.returns) - 1
@@ -287,6 +352,7 @@ class EpisodeBuffer:
             return
         self.returns = np.delete(self.returns, indices)
         self.lengths = np.delete(self.lengths, indices)
+        self.terminated = np.delete(self.terminated, indices)
         self._starts = np.delete(self._starts, indices)
 
     def _write(self, arrays: dict[str, np.ndarray], length: int) -> None:
@@ -324,7 +390,7 @@ class EpisodeBuffer:
         """
         Draw independent examples: an episode by the weighting, then a segment of it.
 
-        The command of an example is what its segment fulfilled: (sum of rewards t1..t2, t2 - t1).
+        The command of an example is what its segment fulfilled: (sum of rewards t1..t2, horizon).
 
         :param batch_size: number of examples B
         :param rng: source of randomness
@@ -336,13 +402,13 @@ class EpisodeBuffer:
             raise ValueError("The buffer is empty: collect at least one whole episode before training.")
         episodes = self._sample_episodes(batch_size, rng)
         lengths = self.lengths[episodes]
-        t1, t2 = self.segments.sample(lengths, rng)
+        t1, t2, horizons = self.segments.sample(lengths, self.terminated[episodes], rng)
         starts = self._starts[episodes]
         steps = starts + t1
         returns_to_go = self._arrays["return_to_go"]
         # Behind the last step nothing is left to go
         left = np.where(t2 < lengths, returns_to_go[starts + np.minimum(t2, lengths - 1)], 0.0)
-        commands = np.stack([returns_to_go[steps] - left, t2 - t1], axis=1).astype(np.float32)
+        commands = np.stack([returns_to_go[steps] - left, horizons], axis=1).astype(np.float32)
         return CommandBatch(
             observations=self._gather_observations(starts, t1, env),
             actions=th.as_tensor(self._arrays["action"][steps], device=self.device),
@@ -372,5 +438,5 @@ class EpisodeBuffer:
         return self._arrays["return_to_go"][start : start + self.lengths[episode]].copy()
 
     def _sample_episodes(self, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-        cumulative = np.cumsum(self.weighting.weights(self.returns))
+        cumulative = np.cumsum(self.weighting.weights(self.returns, self.lengths))
         return np.searchsorted(cumulative, rng.random(batch_size) * cumulative[-1], side="right")

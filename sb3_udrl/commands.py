@@ -165,6 +165,28 @@ class BestEpisodeSampler(CommandSampler):
         return Command(float(desired_return), max(float(desired_horizon), 1.0))
 
 
+class MoreSampler(CommandSampler):
+    """
+    More than ever: beyond the best return by as much as returns differ, within ten times the longest episode.
+
+    For a network that clips its input to what can be had from each state within the longest horizon it knows
+    (:class:`sb3_udrl.torch_layers.AchievableReturn`), so that the command says no more than "as much as you can", at
+    every step. It is the command for evaluation too: whoever wants less sets another.
+
+    :param last_few: number of best episodes, whose earning profile is used to estimate returns so far
+    """
+
+    def __init__(self, last_few: int = 1) -> None:
+        super().__init__(last_few)
+
+    def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:
+        return self.evaluation_command(returns, lengths)
+
+    def evaluation_command(self, returns: np.ndarray, lengths: np.ndarray) -> Command:
+        best = returns[self.best(returns, lengths)[0]]
+        return Command(float(2 * best - returns.min()), float(10 * lengths.max()))
+
+
 def _correlation(returns: np.ndarray, lengths: np.ndarray) -> float:
     """:return: Pearson's correlation, or 0 where one of them is always the same"""
     if returns.std() == 0 or lengths.std() == 0:
@@ -173,6 +195,7 @@ def _correlation(returns: np.ndarray, lengths: np.ndarray) -> float:
 
 
 COMMAND_SAMPLERS: dict[str, type[CommandSampler]] = {
+    "more": MoreSampler,
     "best_episode": BestEpisodeSampler,
     "mean_std": MeanStdSampler,
 }

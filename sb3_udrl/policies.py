@@ -22,7 +22,7 @@ from torch import nn
 
 from sb3_udrl.commands import Command, count_down
 from sb3_udrl.episodes import observation_dict
-from sb3_udrl.torch_layers import COMMAND_LAYERS, CommandLayer, CommandScaling
+from sb3_udrl.torch_layers import COMMAND_LAYERS, AchievableReturn, CommandLayer, CommandScaling, FeatureScaling
 from sb3_udrl.wrappers import split_progress, strip_progress_space
 
 N_PROFILE_POINTS = 101
@@ -48,6 +48,10 @@ class UDRLPolicy(BasePolicy):
     :param embedding_activation_fn: its activation
     :param return_scale: fixed factor for desired returns (the papers' return scale); None to follow the data
     :param horizon_scale: fixed factor for desired horizons (the papers' horizon scale); None to follow the data
+    :param achievable_expectile: a command for more than this expectile of what was got, from a state within a
+        horizon, is clipped to it (:class:`sb3_udrl.torch_layers.AchievableReturn`); None not to
+    :param normalize_features: whether to normalise features by running statistics
+        (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
     :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]
     :param features_extractor_class: features extractor
@@ -72,6 +76,8 @@ class UDRLPolicy(BasePolicy):
         embedding_activation_fn: type[nn.Module] = nn.Tanh,
         return_scale: float | None = None,
         horizon_scale: float | None = None,
+        achievable_expectile: float | None = 0.97,
+        normalize_features: bool = True,
         ortho_init: bool = True,
         log_std_init: float = 0.0,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
@@ -98,6 +104,8 @@ class UDRLPolicy(BasePolicy):
         self.embedding_activation_fn = embedding_activation_fn
         self.return_scale = return_scale
         self.horizon_scale = horizon_scale
+        self.achievable_expectile = achievable_expectile
+        self.normalize_features = normalize_features
         self.ortho_init = ortho_init
         self.log_std_init = log_std_init
 
@@ -114,6 +122,11 @@ class UDRLPolicy(BasePolicy):
         :param lr_schedule: learning rate schedule, called with 1 for the initial rate
         """
         self.features_extractor = self.make_features_extractor()
+        features_dim = self.features_extractor.features_dim
+        self.feature_scaling = FeatureScaling(features_dim) if self.normalize_features else nn.Identity()
+        self.achievable_return = (
+            None if self.achievable_expectile is None else AchievableReturn(features_dim, self.achievable_expectile)
+        )
         layer_class = self.command_layer_class
         if isinstance(layer_class, str):
             if layer_class not in COMMAND_LAYERS:
@@ -122,9 +135,7 @@ class UDRLPolicy(BasePolicy):
                     "or a subclass of CommandLayer."
                 )
             layer_class = COMMAND_LAYERS[layer_class]
-        self.command_layer: CommandLayer = layer_class(
-            self.features_extractor.features_dim, self.embedding_dim, self.embedding_activation_fn
-        )
+        self.command_layer: CommandLayer = layer_class(features_dim, self.embedding_dim, self.embedding_activation_fn)
         hidden = self.net_arch.get("pi", []) if isinstance(self.net_arch, dict) else self.net_arch
         self.mlp = nn.Sequential(*create_mlp(self.embedding_dim, -1, hidden, self.activation_fn))
         latent_dim = hidden[-1] if hidden else self.embedding_dim
@@ -153,6 +164,8 @@ class UDRLPolicy(BasePolicy):
             embedding_activation_fn=self.embedding_activation_fn,
             return_scale=self.return_scale,
             horizon_scale=self.horizon_scale,
+            achievable_expectile=self.achievable_expectile,
+            normalize_features=self.normalize_features,
             ortho_init=self.ortho_init,
             log_std_init=self.log_std_init,
             features_extractor_class=self.features_extractor_class,
@@ -170,11 +183,21 @@ class UDRLPolicy(BasePolicy):
         :param commands: (desired_return, desired_horizon), shape (B, 2); default: the evaluation command for all
         :return: the distribution over actions
         """
-        features = self.extract_features(obs, self.features_extractor)
+        features = self._features(obs)
         if commands is None:
             commands = self.command.expand(len(features), 2)
-        latent = self.mlp(self.command_layer(features, self.command_scaling(commands)))
-        outputs = self.action_net(latent)
+        commands = self.command_scaling(commands)
+        if self.achievable_return is not None:
+            commands = self.achievable_return.clip(features, commands)
+        return self._distribution(features, commands)
+
+    def _features(self, obs: PyTorchObs) -> th.Tensor:
+        """:return: what the networks see of observations, shape (B, F)"""
+        return self.feature_scaling(self.extract_features(obs, self.features_extractor))
+
+    def _distribution(self, features: th.Tensor, commands: th.Tensor) -> Distribution:
+        """:return: the distribution over actions, given features and scaled commands"""
+        outputs = self.action_net(self.mlp(self.command_layer(features, commands)))
         if isinstance(self.action_dist, DiagGaussianDistribution):
             mean, log_std = outputs.chunk(2, dim=1)
             return self.action_dist.proba_distribution(mean, (self.log_std_init + log_std).clamp(*LOG_STD_RANGE))
@@ -182,16 +205,21 @@ class UDRLPolicy(BasePolicy):
 
     def evaluate_actions(
         self, obs: PyTorchObs, actions: th.Tensor, commands: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor | None]:
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
         """
         :param obs: observations, shape (B, *observation_shape)
         :param actions: actions as the buffer stores them, shape (B, *action_shape)
         :param commands: the commands they obeyed, shape (B, 2)
-        :return: log π(a | s, c), shape (B,), and the distribution's entropy, shape (B,)
+        :return: the loss of the achievable return, shape (B,), zeros where nothing is clipped; log π(a | s, c), shape
+            (B,); and the distribution's entropy, shape (B,) (in the order of SB3's values, log_prob, entropy)
         """
-        distribution = self.get_distribution(obs, commands)
+        features, commands = self._features(obs), self.command_scaling(commands)
+        distribution = self._distribution(features, commands)
         actions = actions.flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
-        return distribution.log_prob(actions), distribution.entropy()
+        log_prob = distribution.log_prob(actions)
+        achievable = self.achievable_return
+        achievable_loss = th.zeros_like(log_prob) if achievable is None else achievable.loss(features, commands)
+        return achievable_loss, log_prob, distribution.entropy()
 
     def forward(self, obs: PyTorchObs, commands: th.Tensor | None = None, deterministic: bool = False) -> th.Tensor:
         """

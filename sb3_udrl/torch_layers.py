@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch as th
+from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
 
@@ -64,6 +65,96 @@ class CommandScaling(nn.Module):
         rate = self.rate * (size > 0)
         self.scale.copy_(self.scale ** (1 - rate) * size.clamp(min=th.finfo(size.dtype).tiny) ** -rate)
         self.rate.copy_(th.where(rate > 0, self.MOMENTUM, self.rate))
+
+
+class FeatureScaling(nn.Module):
+    """
+    Brings features to zero mean and unit variance, by statistics that follow the training batches.
+
+    So observations may have any size, without VecNormalize, and what a batch was normalised with is saved with the
+    policy. Normalised features are clipped, as VecNormalize does.
+
+    :param features_dim: size F of the features
+    """
+
+    mean: th.Tensor
+    variance: th.Tensor
+    rate: th.Tensor
+
+    MOMENTUM = 1e-2  # how far the statistics move with each training batch
+    CLIP = 5.0
+    EPSILON = 1e-6  # of the variance
+
+    def __init__(self, features_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", th.zeros(features_dim))
+        self.register_buffer("variance", th.ones(features_dim))
+        self.register_buffer("rate", th.ones(1))
+
+    def forward(self, features: th.Tensor) -> th.Tensor:
+        """
+        :param features: shape (B, F)
+        :return: normalised, shape (B, F)
+        """
+        if self.training:
+            self._follow(features.detach())
+        normalized = (features - self.mean) / (self.variance + self.EPSILON).sqrt()
+        return normalized.clamp(-self.CLIP, self.CLIP)
+
+    def _follow(self, features: th.Tensor) -> None:
+        # The first batch sets them
+        self.mean.lerp_(features.mean(dim=0), self.rate)
+        self.variance.lerp_((features - self.mean).square().mean(dim=0), self.rate)
+        self.rate.fill_(self.MOMENTUM)
+
+
+class AchievableReturn(nn.Module):
+    """
+    Knows how much can be had from a state within a horizon: a high expectile of what was had (asymmetric least
+    squares, Newey & Powell 1987; for RL in 2110.06169 §4.1), so that a command need not ask for what nothing remembered
+    is like. Unlike a quantile, an expectile also sees successes that are rarer than 1 - expectile.
+
+    The best that is known *from this very state* is asked for, rather than the best ever: it gives credit for what
+    an action changes, not for how good the state already was. (Learned in-distribution returns as commands: 2506.08463.)
+
+    :param features_dim: size F of the features
+    :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)
+    :raises ValueError: when it does not
+    """
+
+    def __init__(self, features_dim: int, expectile: float) -> None:
+        super().__init__()
+        if not 0 < expectile < 1:
+            raise ValueError(f"achievable_expectile={expectile} must lie between 0 and 1, or be None to clip nothing.")
+        self.expectile = expectile
+        self.net = nn.Sequential(*create_mlp(features_dim + 1, 1, [64, 64]))
+
+    def forward(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
+        """
+        :param features: shape (B, F)
+        :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
+        :return: achievable scaled returns, shape (B,)
+        """
+        # What the features are is the behaviour function's business
+        return self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).squeeze(dim=1)
+
+    def clip(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
+        """
+        :param features: shape (B, F)
+        :param commands: scaled commands, shape (B, 2)
+        :return: the same, where none asks for more than can be had, shape (B, 2)
+        """
+        desired_return = th.minimum(commands[:, 0], self(features, commands))
+        return th.stack([desired_return, commands[:, 1]], dim=1)
+
+    def loss(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
+        """
+        :param features: shape (B, F)
+        :param commands: scaled commands that were fulfilled, shape (B, 2)
+        :return: asymmetric squared error of each, shape (B,)
+        """
+        error = commands[:, 0] - self(features, commands)
+        return th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
 
 
 class CommandLayer(nn.Module, ABC):

@@ -22,7 +22,16 @@ from stable_baselines3.common.utils import safe_mean, should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from typing_extensions import Self
 
-from sb3_udrl.buffer import RETENTIONS, WEIGHTINGS, EpisodeBuffer, Retention, Segments, Weighting
+from sb3_udrl.buffer import (
+    RETENTIONS,
+    SEGMENTS,
+    WEIGHTINGS,
+    EpisodeBuffer,
+    Retention,
+    Segments,
+    TrailingSegments,
+    Weighting,
+)
 from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_down, earning_profile
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
 from sb3_udrl.frames import FrameStack
@@ -40,7 +49,7 @@ class UDRL(BaseAlgorithm):
     Papers: https://arxiv.org/abs/1912.02877 (Srivastava et al. 2019, the algorithm; symbols and section numbers below
     are from here) and https://arxiv.org/abs/1912.02875 (Schmidhuber 2019).
 
-    The arguments that take a variant (``retention``, ``command_sampler``, ``weighting``) accept its name,
+    The arguments that take a variant (``retention``, ``command_sampler``, ``segments``, ``weighting``) accept its name,
     ``{name: {argument: value}}``, or an object.
 
     With :class:`~stable_baselines3.common.vec_env.VecNormalize`, commands and returns stay in the env's own reward;
@@ -57,15 +66,16 @@ class UDRL(BaseAlgorithm):
         ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
     :param gradient_steps: gradient steps per update (n_updates_per_iter); a fraction below 1 for that many per
         environment step, -1 for one per environment step
-    :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"``, ``"best+recent"``,
-        or ``"best+spread"``, half of them the best and half of them spread over all returns, so that small commands
-        are not forgotten
-    :param command_sampler: how to choose the next command (d^r_0, d^h_0): ``"best_episode"`` or ``"mean_std"``
-        (§2.3.4), see :mod:`sb3_udrl.commands`
-    :param segments: which stretches t1..t2 of episodes are examples: ``"trailing"`` (t2 = T, §2.3.3), ``"uniform"``
-        (any t1 < t2), the probability of trailing ones, or an object
-    :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), or ``"exponential"`` in its
-        standardised return
+    :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"``, ``"best+recent"``
+        (half of each), or ``"best+spread"``, half of them the best and half of them spread over all returns, so that
+        small commands are not forgotten
+    :param command_sampler: how to choose the next command (d^r_0, d^h_0): ``"more"`` than ever, ``"best_episode"``, or
+        ``"mean_std"`` (§2.3.4), see :mod:`sb3_udrl.commands`
+    :param segments: which stretches t1..t2 of episodes are examples: ``"deadline"`` (a horizon may lie beyond the end),
+        ``"trailing"`` (t2 = T, §2.3.3), ``"uniform"`` (any t1 < t2), or the probability of trailing ones; see
+        :mod:`sb3_udrl.buffer`
+    :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, or
+        ``"exponential"`` in its standardised return
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
     :param exploration_eps: probability of a uniformly random action while collecting
@@ -98,10 +108,10 @@ class UDRL(BaseAlgorithm):
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (1, "episode"),
         gradient_steps: float = 0.25,
-        retention: str | dict[str, Any] | Retention = "best+spread",
-        command_sampler: str | dict[str, Any] | CommandSampler = "best_episode",
-        segments: str | float | Segments = "trailing",
-        weighting: str | dict[str, Any] | Weighting = "uniform",
+        retention: str | dict[str, Any] | Retention = "best+recent",
+        command_sampler: str | dict[str, Any] | CommandSampler = "more",
+        segments: str | float | dict[str, Any] | Segments = "deadline",
+        weighting: str | dict[str, Any] | Weighting = "length",
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,
         exploration_eps: float = 0.0,
@@ -176,12 +186,18 @@ class UDRL(BaseAlgorithm):
             self.replay_buffer = EpisodeBuffer(
                 self.buffer_size,
                 resolve_variant("retention", self.retention, RETENTIONS, Retention),
-                Segments.named(self.segments),
+                self._resolve_segments(),
                 resolve_variant("weighting", self.weighting, WEIGHTINGS, Weighting),
                 device=self.device,
             )
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]
+
+    def _resolve_segments(self) -> Segments:
+        """:return: the rule that ``segments`` names; a number is the probability of trailing ones"""
+        if isinstance(self.segments, (int, float)):
+            return TrailingSegments(self.segments)
+        return resolve_variant("segments", self.segments, SEGMENTS, Segments)
 
     def _check_arguments(self) -> None:
         """:raises ValueError: for an argument that is out of range; the variants check their own"""
@@ -463,23 +479,26 @@ class UDRL(BaseAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         normalize = self._vec_normalize_env if self._normalizes_batches() else None
 
-        losses, entropies = [], []
+        losses, achievable_losses, entropies = [], [], []
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size, self._rng, normalize)
-            log_prob, entropy = self.policy.evaluate_actions(*batch)
+            achievable_loss, log_prob, entropy = self.policy.evaluate_actions(*batch)
             mean_entropy = -log_prob.mean() if entropy is None else entropy.mean()
             loss = -log_prob.mean() - self.ent_coef * mean_entropy
             self.policy.optimizer.zero_grad()
-            loss.backward()
+            # No weight is in both, so they need no coefficient
+            (loss + achievable_loss.mean()).backward()
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
             losses.append(loss.item())
+            achievable_losses.append(achievable_loss.mean().item())
             entropies.append(mean_entropy.item())
 
         self._n_updates += gradient_steps
         self._update_command()
         self.logger.record("train/loss", np.mean(losses))
+        self.logger.record("train/achievable_loss", np.mean(achievable_losses))
         self.logger.record("train/entropy", np.mean(entropies))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 

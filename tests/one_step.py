@@ -8,9 +8,6 @@ from sb3_udrl.buffer import Segments
 class OneStepSegments(Segments):
     """Each step is an example of how to get its own reward, as in a contextual bandit."""
 
-    def __init__(self):
-        super().__init__(trailing=0.0)
-
-    def sample(self, lengths, rng):
+    def sample(self, lengths, terminated, rng):
         t1 = (rng.random(len(lengths)) * lengths).astype(np.int64)
-        return t1, t1 + 1
+        return t1, t1 + 1, np.ones_like(t1)

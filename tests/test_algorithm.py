@@ -94,7 +94,12 @@ def run():
         command_sampler={"mean_std": {"last_few": LAST_FEW}},
         segments="trailing",
         weighting="uniform",
-        policy_kwargs={"return_scale": 0.015, "horizon_scale": 0.03},
+        policy_kwargs={
+            "return_scale": 0.015,
+            "horizon_scale": 0.03,
+            "achievable_expectile": None,
+            "normalize_features": False,
+        },
         seed=SEED,
     )
     seen_commands, seen_batches = [], []

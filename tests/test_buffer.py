@@ -9,18 +9,24 @@ from sb3_udrl.buffer import (
     BestRecentRetention,
     BestRetention,
     BestSpreadRetention,
+    DeadlineSegments,
     EpisodeBuffer,
     ExponentialWeighting,
+    LengthWeighting,
     RecentRetention,
-    Segments,
+    TrailingSegments,
     UniformWeighting,
 )
 from sb3_udrl.episodes import Episode
 
 
-def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None):
+def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None, segments=None):
     return EpisodeBuffer(
-        buffer_size, retention or BestRetention(), Segments(trailing), weighting or UniformWeighting(), device="cpu"
+        buffer_size,
+        retention or BestRetention(),
+        segments or TrailingSegments(trailing),
+        weighting or UniformWeighting(),
+        device="cpu",
     )
 
 
@@ -95,7 +101,8 @@ def test_a_worked_example_of_uniform_segments(rng):
 @pytest.mark.parametrize("trailing", [0.25, 0.75])
 def test_the_share_of_trailing_segments_is_the_probability_asked_for(trailing, rng):
     lengths = np.full(20_000, 100)
-    t1, t2 = Segments(trailing).sample(lengths, rng)
+    t1, t2, horizons = TrailingSegments(trailing).sample(lengths, lengths > 0, rng)
+    np.testing.assert_array_equal(horizons, t2 - t1)
     # A few of the other segments end with the episode by chance
     by_chance = (1 - trailing) * np.mean(1 / (100 - t1))
     assert np.mean(t2 == 100) == pytest.approx(trailing + by_chance, abs=0.02)
@@ -109,6 +116,39 @@ def test_episodes_are_drawn_alike_whatever_their_lengths(rng):
     assert numbers.mean().item() == pytest.approx(0.5, abs=0.03)
 
 
+def test_by_length_every_step_is_drawn_alike(rng):
+    buffer = make_buffer(2, weighting=LengthWeighting())
+    buffer.add(make_episode(0, 10, rng))
+    buffer.add(make_episode(1, 90, rng))
+    numbers = buffer.sample(4000, rng).observations[:, 0]
+    assert numbers.mean().item() == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_deadline_may_lie_beyond_an_end_but_not_beyond_a_cut(rng):
+    lengths, terminated = np.array([3, 3, 40]).repeat(2000), np.array([True, False, False]).repeat(2000)
+    t1, t2, horizons = DeadlineSegments(50).sample(lengths, terminated, rng)
+    np.testing.assert_array_equal(t2, np.minimum(t1 + horizons, lengths))
+    assert (t1 < t2).all()
+    assert horizons[terminated].max() == 50
+    assert (t1 + horizons <= lengths)[~terminated].all()
+    # Half of them look as far as they can, and of the others 1 in 50
+    assert np.mean(horizons[terminated] == 50) == pytest.approx(0.51, abs=0.04)
+
+
+def test_without_a_longest_horizon_deadlines_go_to_twice_the_longest_episode(rng):
+    lengths = np.array([3, 40]).repeat(1000)
+    _, _, horizons = DeadlineSegments().sample(lengths, lengths > 0, rng)
+    assert horizons.max() == 80
+
+
+def test_an_episode_that_beat_its_deadline_earned_all_its_reward(rng):
+    buffer = make_buffer(1, segments=DeadlineSegments(1000))
+    buffer.add(Episode(np.arange(2.0), np.array([7, 8]), np.array([1.0, 2.0])))
+    commands = buffer.sample(200, rng).commands
+    assert (commands[commands[:, 1] >= 2, 0] >= 2).all()
+    assert commands[:, 1].max() == 1000
+
+
 def test_exponential_weighting_prefers_better_episodes_by_a_known_ratio(rng):
     buffer = make_buffer(2, weighting=ExponentialWeighting(temperature=0.5))
     for number in range(2):
@@ -119,7 +159,7 @@ def test_exponential_weighting_prefers_better_episodes_by_a_known_ratio(rng):
 
 
 def test_equal_returns_weigh_the_same_however_sharp_the_weighting():
-    weights = ExponentialWeighting(temperature=1e-3).weights(np.full(3, 7.0))
+    weights = ExponentialWeighting(temperature=1e-3).weights(np.full(3, 7.0), np.ones(3))
     np.testing.assert_array_equal(weights, np.ones(3))
 
 
@@ -203,8 +243,8 @@ def test_an_episode_of_another_environment_is_refused_and_harms_nothing(rng):
     ("make", "message"),
     [
         (lambda: make_buffer(0), "buffer_size=0"),
-        (lambda: Segments(1.5), "segments=1.5"),
-        (lambda: Segments.named("leading"), "segments='leading'"),
+        (lambda: TrailingSegments(1.5), "segments=1.5"),
+        (lambda: DeadlineSegments(0), "max_horizon=0"),
         (lambda: ExponentialWeighting(0), "temperature=0"),
         (lambda: BestRecentRetention(2), "best_fraction=2"),
         (lambda: BestSpreadRetention(-1), "best_fraction=-1"),

@@ -10,6 +10,7 @@ from sb3_udrl.commands import (
     BestEpisodeSampler,
     Command,
     MeanStdSampler,
+    MoreSampler,
     count_down,
     earning_profile,
 )
@@ -91,7 +92,13 @@ def test_more_than_a_negative_return_is_closer_to_zero(rng):
     assert -100 <= min(returns) < max(returns) <= -50
 
 
-@pytest.mark.parametrize("name", COMMAND_SAMPLERS)
+def test_more_asks_for_more_than_ever_in_all_the_time_there_is(rng):
+    command = MoreSampler().sample(RETURNS, LENGTHS, rng)
+    assert command.desired_return == RETURNS.max() + (RETURNS.max() - RETURNS.min())
+    assert command.desired_horizon == 10 * LENGTHS.max()
+
+
+@pytest.mark.parametrize("name", ["best_episode", "mean_std"])
 def test_what_is_asked_in_evaluation_has_been_reached_before(name):
     command = COMMAND_SAMPLERS[name](last_few=2).evaluation_command(RETURNS, LENGTHS)
     assert command == Command(9.0, 15.0)

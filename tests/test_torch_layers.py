@@ -4,7 +4,15 @@ import pytest
 import torch as th
 from torch import nn
 
-from sb3_udrl.torch_layers import COMMAND_LAYERS, BilinearLayer, CommandScaling, GatedLayer, ProductLayer
+from sb3_udrl.torch_layers import (
+    COMMAND_LAYERS,
+    AchievableReturn,
+    BilinearLayer,
+    CommandScaling,
+    FeatureScaling,
+    GatedLayer,
+    ProductLayer,
+)
 
 FEATURES = th.tensor([[1.0, -2.0, 0.5], [0.3, 0.1, -0.7]])
 COMMANDS = th.tensor([[2.0, 1.0], [-1.0, 3.0]])
@@ -93,3 +101,54 @@ def test_the_bilinear_layer_computes_its_weights_from_the_command():
 def test_every_layer_tells_return_from_horizon(name):
     layer = COMMAND_LAYERS[name](3, 8, nn.Tanh)
     assert not th.allclose(layer(FEATURES, COMMANDS), layer(FEATURES, COMMANDS.flip(dims=[1])))
+
+
+def test_features_are_normalised_by_the_first_batch_and_then_slowly(rng):
+    scaling = FeatureScaling(3)
+    features = th.as_tensor(rng.normal([5.0, -2.0, 7.0], [10.0, 0.1, 0.0], (256, 3)), dtype=th.float32)
+    normalized = scaling.train()(features)
+    assert normalized.mean(dim=0).abs().max() < 1e-2
+    assert normalized[:, :2].std(dim=0).sub(1).abs().max() < 0.1
+    assert (normalized[:, 2] == 0).all()  # what never changes says nothing
+    before = scaling.mean.clone()
+    scaling(features + 100)
+    th.testing.assert_close(scaling.mean, before + 1.0, atol=1e-3, rtol=0)
+
+
+def test_features_far_outside_are_clipped_and_statistics_rest_while_acting():
+    scaling = FeatureScaling(1)
+    scaling.train()(th.tensor([[0.0], [2.0]]))
+    before = scaling.state_dict()["mean"].clone()
+    assert scaling.eval()(th.tensor([[1e9]])).item() == FeatureScaling.CLIP
+    assert scaling.mean == before
+
+
+def test_the_achievable_return_sees_successes_that_are_rare(rng):
+    achievable = AchievableReturn(1, expectile=0.97)
+    optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
+    for _ in range(800):
+        successes = th.as_tensor(rng.random((256, 1)) < 0.05, dtype=th.float32)
+        commands = th.cat([successes, th.ones(256, 1)], dim=1)
+        loss = achievable.loss(th.zeros(256, 1), commands).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # The expectile e of a coin balances .97 * p * (1 - e) = .03 * (1 - p) * e
+    expected = 0.97 * 0.05 / (0.97 * 0.05 + 0.03 * 0.95)
+    assert achievable(th.zeros(1, 1), th.ones(1, 2)).item() == pytest.approx(expected, abs=0.1)
+
+
+def test_only_commands_for_more_than_is_achievable_are_clipped():
+    achievable = AchievableReturn(2, expectile=0.9)
+    features = th.ones(3, 2)
+    bound = achievable(features, th.ones(3, 2)).detach()
+    commands = th.stack([bound + th.tensor([-1.0, 0.0, 1.0]), th.ones(3)], dim=1)
+    clipped = achievable.clip(features, commands)
+    th.testing.assert_close(clipped[:, 0], bound + th.tensor([-1.0, 0.0, 0.0]))
+    assert (clipped[:, 1] == 1).all()
+
+
+@pytest.mark.parametrize("expectile", [0.0, 1.0, float("nan")])
+def test_an_expectile_lies_between_0_and_1(expectile):
+    with pytest.raises(ValueError, match="achievable_expectile="):
+        AchievableReturn(1, expectile)

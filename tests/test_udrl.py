@@ -31,6 +31,9 @@ QUICK = {
 }
 
 
+EXACT = {"best_episode": {"max_factor": 1.0}}  # asks for what the best episode reached, no more
+
+
 def make_model(env, **kwargs):
     return UDRL("MlpPolicy", env, **{**QUICK, **kwargs})
 
@@ -160,7 +163,7 @@ def test_stock_callbacks_work(tmp_path):
 
 
 def test_all_keys_are_logged_with_the_values_that_the_docs_give(tmp_path):
-    model = make_model(make_vec_env(lambda: CountdownEnv(5)), command_sampler={"best_episode": {"max_factor": 1.0}})
+    model = make_model(make_vec_env(lambda: CountdownEnv(5)), command_sampler=EXACT)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(40)
     model.logger.close()
@@ -184,7 +187,7 @@ def test_all_keys_are_logged_with_the_values_that_the_docs_give(tmp_path):
         "time/iterations": 3,
     }
     assert {key: float(logs[key]) for key in expected} == pytest.approx(expected)
-    assert {"train/loss", "train/entropy", "time/fps", "time/time_elapsed"} <= set(logs)
+    assert {"train/loss", "train/achievable_loss", "train/entropy", "time/fps", "time/time_elapsed"} <= set(logs)
     docs = (pathlib.Path(__file__).parent.parent / "docs" / "logging.md").read_text()
     assert all(f"`{key}`" in docs for key in logs)
 
@@ -235,8 +238,14 @@ def test_another_seed_gives_other_weights():
 
 
 def test_the_evaluation_command_is_what_the_best_episodes_reached():
-    model = make_model(CountdownEnv(5)).learn(50)
+    model = make_model(CountdownEnv(5), command_sampler=EXACT).learn(50)
     assert model.command == Command(5.0, 5.0)
+
+
+def test_by_default_more_is_asked_than_ever_was_reached():
+    model = make_model(CountdownEnv(5)).learn(50)
+    assert model.command.desired_return >= 5
+    assert model.command.desired_horizon > 5
 
 
 def test_a_command_that_the_user_sets_stays_through_training_and_saving(tmp_path):
@@ -302,7 +311,7 @@ def test_loading_forgets_the_episodes_under_way_unless_told_otherwise(tmp_path):
 
 
 def test_a_loaded_model_without_its_buffer_starts_from_the_command_it_had(tmp_path):
-    model = make_model(CountdownEnv(5)).learn(100)
+    model = make_model(CountdownEnv(5), command_sampler=EXACT).learn(100)
     model.save(tmp_path / "model")
     loaded = UDRL.load(tmp_path / "model", env=CountdownEnv(5))
     spy = CommandSpy()
@@ -379,7 +388,7 @@ def test_a_model_for_another_space_is_refused(tmp_path):
 
 def test_commands_are_in_the_rewards_of_the_env_also_under_vec_normalize():
     env = VecNormalize(make_vec_env(lambda: CountdownEnv(5), 2))
-    model = make_model(env).learn(200)
+    model = make_model(env, command_sampler=EXACT).learn(200)
     assert set(model.replay_buffer.returns) == {5.0}
     assert model.command == Command(5.0, 5.0)
 

@@ -1,0 +1,23 @@
+"""UDRL in the RL Baselines3 Zoo: ``python -m sb3_udrl.zoo train --algo udrl --env CartPole-v1``."""
+
+from __future__ import annotations
+
+from rl_zoo3 import hyperparams_opt, utils
+
+from sb3_udrl.udrl import UDRL
+from sb3_udrl.zoo.hyperparams_opt import convert_udrl_params, sample_udrl_params
+
+__all__ = ["register"]
+
+
+def register(udrl_class: type[UDRL] = UDRL) -> None:
+    """
+    Make ``--algo udrl`` known to the RL Zoo of this process.
+
+    The Zoo has no plug-in mechanism, but all its modules share these three dictionaries.
+
+    :param udrl_class: the class behind the name
+    """
+    utils.ALGOS["udrl"] = udrl_class
+    hyperparams_opt.HYPERPARAMS_SAMPLER["udrl"] = sample_udrl_params
+    hyperparams_opt.HYPERPARAMS_CONVERTER["udrl"] = convert_udrl_params

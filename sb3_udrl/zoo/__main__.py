@@ -1,0 +1,176 @@
+"""``python -m sb3_udrl.zoo COMMAND ...``: the commands of the RL Zoo, options unchanged, with ``--algo udrl``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sb3_udrl.udrl import UDRL
+
+# Those with a function run as one; the others are scripts
+FUNCTIONS = {
+    "train": "rl_zoo3.train",
+    "enjoy": "rl_zoo3.enjoy",
+    "all_plots": "rl_zoo3.plots",
+    "plot_train": "rl_zoo3.plots",
+    "plot_from_file": "rl_zoo3.plots",
+}
+SCRIPTS = {
+    name: f"rl_zoo3.{name}" for name in ("record_video", "record_training", "benchmark", "push_to_hub", "load_from_hub")
+}
+COMMANDS = (*FUNCTIONS, *SCRIPTS)
+PLAYING = ("enjoy", "record_video", "record_training")
+
+USAGE = f"""usage: python -m sb3_udrl.zoo {{{",".join(COMMANDS)}}} ...
+
+The commands of the RL Zoo (https://rl-baselines3-zoo.readthedocs.io) with --algo udrl beside the stock algorithms.
+Their options are unchanged: add --help to any of them. In addition:
+  train --conf-file          also takes the name of a configuration that comes with this package;
+                             default for udrl: udrl.yml
+  {", ".join(PLAYING)}
+                             take --desired-return and --desired-horizon: the command for a UDRL agent
+"""
+
+
+def with_config(arguments: list[str]) -> list[str]:
+    """
+    :param arguments: of ``train``
+    :return: the same, with the path of the configuration where it is one of ours
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo", default="ppo")
+    parser.add_argument("-conf", "--conf-file")
+    known, others = parser.parse_known_args(arguments)
+    name = known.conf_file or ("udrl" if known.algo == "udrl" else None)
+    if name is None:
+        return arguments
+    # A path or a Python module is the Zoo's own business
+    is_ours = known.conf_file is None or (not Path(name).exists() and "/" not in name and "." not in Path(name).stem)
+    if is_ours:
+        from sb3_udrl.zoo.hyperparams import config_file
+
+        try:
+            name = str(config_file(name))
+        except FileNotFoundError as error:
+            if importlib.util.find_spec(name) is None:
+                sys.exit(f"--conf-file: {error}")
+    return ["--algo", known.algo, "--conf-file", name, *others]
+
+
+def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """
+    :param arguments: of a command that plays a trained agent
+    :return: those that the Zoo knows, and those that are a UDRL command
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--desired-return", type=float)
+    parser.add_argument("--desired-horizon", type=float)
+    wanted, others = parser.parse_known_args(arguments)
+    ours = [f"--{key.replace('_', '-')}={value}" for key, value in vars(wanted).items() if value is not None]
+    return others, ours
+
+
+def commanded(options: list[str]) -> type[UDRL]:
+    """
+    :param options: as :func:`split_command` found them
+    :return: a UDRL that obeys them once it is loaded
+    """
+    if not options:
+        return UDRL
+    wanted = {key.strip("-").replace("-", "_"): float(value) for key, value in (o.split("=") for o in options)}
+
+    class CommandedUDRL(UDRL):
+        """UDRL that is loaded with another evaluation command."""
+
+        @classmethod
+        def load(cls, *args: Any, **kwargs: Any) -> UDRL:  # type: ignore[override]
+            model = UDRL.load(*args, **kwargs)
+            model.set_command(*model.command._replace(**wanted))
+            return model
+
+    return CommandedUDRL
+
+
+def redirected(command: list[str], options: list[str]) -> list[str]:
+    """
+    What the Zoo runs as a stock command in another process, where UDRL is unknown, goes through this module instead.
+
+    :param command: a command line of the Zoo
+    :param options: further options for commands of the Zoo
+    :return: the command line to run
+    """
+    name, rest = "", []
+    if command[:2] == ["python", "-m"]:
+        name, rest = command[2].removeprefix("rl_zoo3."), command[3:]
+    elif command[:1] == ["python"]:
+        name, rest = command[1].removesuffix(".py"), command[2:]
+    return [sys.executable, "-m", "sb3_udrl.zoo", name, *rest, *options] if name in COMMANDS else command
+
+
+def check_tools(name: str) -> None:
+    """
+    Mend or name what the Zoo misses by its own fault.
+
+    :param name: the command
+    """
+    if name == "push_to_hub":
+        from huggingface_sb3 import push_to_hub
+
+        # rl_zoo3 2.9.2 imports a name that the package it requires has made private
+        if not hasattr(push_to_hub, "generate_metadata"):
+            push_to_hub.generate_metadata = push_to_hub._generate_metadata
+    if name == "record_training" and shutil.which("ffmpeg") is None:
+        sys.exit("record_training joins its videos with the program ffmpeg, which is not installed. Install ffmpeg.")
+
+
+def run(name: str, arguments: list[str]) -> None:
+    """
+    Run a command of the Zoo in this process.
+
+    :param name: which
+    :param arguments: its command line
+    """
+    from sb3_udrl.zoo import register
+
+    options: list[str] = []
+    if name == "train":
+        arguments = with_config(arguments)
+    if name in PLAYING:
+        arguments, options = split_command(arguments)
+    check_tools(name)
+    register(commanded(options))
+    sys.argv = [f"sb3_udrl.zoo {name}", *arguments]
+    call = subprocess.call
+    with mock.patch("subprocess.call", lambda command, **kwargs: call(redirected(command, options), **kwargs)):
+        if name in FUNCTIONS:
+            getattr(importlib.import_module(FUNCTIONS[name]), name)()
+        else:
+            runpy.run_module(SCRIPTS[name], run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("-h", "--help"):
+        print(USAGE)
+        return
+    if name not in COMMANDS:
+        sys.exit(f"{name!r} is not a command of the Zoo.\n\n{USAGE}")
+    try:
+        run(name, arguments)
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"{name} needs {error.name}, which the RL Zoo does not install by itself: "
+            f'pip install "sb3-udrl[zoo]" (or {error.name}).'
+        )
+
+
+if __name__ == "__main__":
+    main()
