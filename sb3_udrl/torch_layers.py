@@ -115,7 +115,7 @@ class AchievableReturn(nn.Module):
     is like. Unlike a quantile, an expectile also sees successes that are rarer than 1 - expectile.
 
     The best that is known *from this very state* is asked for, rather than the best ever: it gives credit for what
-    an action changes, not for how good the state already was. (Learned in-distribution returns as commands: 2506.08463.)
+    an action changes, not for how good the state already was (learned in-distribution returns as commands: 2506.08463).
 
     :param features_dim: size F of the features
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)

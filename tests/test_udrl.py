@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import tracemalloc
 import zipfile
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
@@ -20,6 +22,7 @@ from toy_envs import CountdownEnv, FaultyEnv, PayoutEnv, RandomEnv
 from sb3_udrl import UDRL, Command
 from sb3_udrl.buffer import RecentRetention
 from sb3_udrl.commands import BestEpisodeSampler
+from sb3_udrl.episodes import Episode
 
 QUICK = {
     "learning_starts": (3, "episode"),
@@ -484,3 +487,20 @@ def test_spaces_that_sb3_has_no_distribution_for_are_refused():
 def test_policies_that_take_no_commands_are_refused():
     with pytest.raises(ValueError, match="does not take commands"):
         UDRL(PPO.policy_aliases["MlpPolicy"], CountdownEnv(5))
+
+
+def test_training_makes_no_second_copy_of_what_is_remembered():
+    env = FakeImageEnv(screen_height=64, screen_width=64, n_channels=3, discrete=True)
+    model = UDRL("CnnPolicy", env, batch_size=32, buffer_size=50, learning_starts=0, seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        observations = rng.integers(0, 255, (40, 3, 64, 64), dtype=np.uint8)
+        model.replay_buffer.add(Episode(observations, rng.integers(0, 2, 40), rng.normal(size=40)))
+    model._setup_learn(1)
+    tracemalloc.start()
+    model.train(5, 32)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert model.replay_buffer.nbytes > 2e7
+    # A batch of 32 pictures, and what is logged; the networks' own memory is not NumPy's
+    assert peak < 0.1 * model.replay_buffer.nbytes

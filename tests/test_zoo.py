@@ -97,7 +97,7 @@ def test_hyper_parameters_are_searched_and_the_best_can_be_trained(tmp_path):
     assert len(finished) == 3
     assert not [trial for trial in finished if trial.state == optuna.trial.TrialState.FAIL]
     zoo(tmp_path, *TRAIN, "-n", 600, *storage, "--trial-id", study.best_trial.number)
-    model = UDRL.load(tmp_path / "logs" / "udrl" / f"{ENV_ID}_1" / ENV_ID)
+    model = UDRL.load(tmp_path / "logs" / "udrl" / f"{ENV_ID}_1" / f"{ENV_ID}.zip")
     assert model.batch_size == 2 ** study.best_trial.params["batch_size_pow"]
 
 

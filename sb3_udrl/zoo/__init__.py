@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rl_zoo3 import hyperparams_opt, utils
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
 
 from sb3_udrl.udrl import UDRL
 from sb3_udrl.zoo.hyperparams_opt import convert_udrl_params, sample_udrl_params
@@ -18,6 +19,6 @@ def register(udrl_class: type[UDRL] = UDRL) -> None:
 
     :param udrl_class: the class behind the name
     """
-    utils.ALGOS["udrl"] = udrl_class
-    hyperparams_opt.HYPERPARAMS_SAMPLER["udrl"] = sample_udrl_params
-    hyperparams_opt.HYPERPARAMS_CONVERTER["udrl"] = convert_udrl_params
+    ALGOS["udrl"] = udrl_class
+    HYPERPARAMS_SAMPLER["udrl"] = sample_udrl_params
+    HYPERPARAMS_CONVERTER["udrl"] = convert_udrl_params
