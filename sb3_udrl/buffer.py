@@ -166,12 +166,12 @@ class DeadlineSegments(Segments):
 
     t1 is uniform over the episode's steps. Half of the horizons are the longest one, the others uniform up to it.
 
-    :param max_horizon: the longest horizon, in environment steps: how far ahead commands look. Rewards that come
-        later than that do not count. None for twice the longest episode, so that everything counts.
+    :param max_horizon: the longest horizon, in environment steps: how far ahead commands look (what discounting is to
+        other algorithms). Later rewards do not count. None for twice the longest episode, so that everything counts.
     :raises ValueError: when ``max_horizon`` is below 1
     """
 
-    def __init__(self, max_horizon: int | None = None) -> None:
+    def __init__(self, max_horizon: int | None = 250) -> None:
         if max_horizon is not None and max_horizon < 1:
             raise ValueError(f"max_horizon={max_horizon}: a command looks at least one step ahead.")
         self.max_horizon = max_horizon

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -28,6 +28,22 @@ from sb3_udrl.wrappers import split_progress, strip_progress_space
 N_PROFILE_POINTS = 101
 LOG_STD_RANGE = (-3.0, 0.5)
 """Of Box actions scaled to [-1, 1]: on a few good episodes the likelihood is highest without any noise, so bound it."""
+
+
+class ActionEvaluation(NamedTuple):
+    """What the policy says of B examples."""
+
+    log_prob: th.Tensor
+    """log π(a | s, c). Shape: (B,)"""
+
+    entropy: th.Tensor | None
+    """Entropy of the action distribution, None where it has no closed form. Shape: (B,)"""
+
+    advantages: th.Tensor
+    """How much more was got than is to be expected, in units of scaled return; 0 without achievable returns. (B,)"""
+
+    achievable_loss: th.Tensor
+    """Loss of what is thought to be achievable; 0 without achievable returns. Shape: (B,)"""
 
 
 class UDRLPolicy(BasePolicy):
@@ -203,23 +219,21 @@ class UDRLPolicy(BasePolicy):
             return self.action_dist.proba_distribution(mean, (self.log_std_init + log_std).clamp(*LOG_STD_RANGE))
         return self.action_dist.proba_distribution(action_logits=outputs)
 
-    def evaluate_actions(
-        self, obs: PyTorchObs, actions: th.Tensor, commands: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+    def evaluate_actions(self, obs: PyTorchObs, actions: th.Tensor, commands: th.Tensor) -> ActionEvaluation:
         """
         :param obs: observations, shape (B, *observation_shape)
         :param actions: actions as the buffer stores them, shape (B, *action_shape)
         :param commands: the commands they obeyed, shape (B, 2)
-        :return: the loss of the achievable return, shape (B,), zeros where nothing is clipped; log π(a | s, c), shape
-            (B,); and the distribution's entropy, shape (B,) (in the order of SB3's values, log_prob, entropy)
+        :return: how likely the actions were, and how well they did
         """
         features, commands = self._features(obs), self.command_scaling(commands)
         distribution = self._distribution(features, commands)
         actions = actions.flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
         log_prob = distribution.log_prob(actions)
-        achievable = self.achievable_return
-        achievable_loss = th.zeros_like(log_prob) if achievable is None else achievable.loss(features, commands)
-        return achievable_loss, log_prob, distribution.entropy()
+        if self.achievable_return is None:
+            return ActionEvaluation(log_prob, distribution.entropy(), th.zeros_like(log_prob), th.zeros_like(log_prob))
+        achievable_loss, advantages = self.achievable_return.loss(features, commands)
+        return ActionEvaluation(log_prob, distribution.entropy(), advantages, achievable_loss)
 
     def forward(self, obs: PyTorchObs, commands: th.Tensor | None = None, deterministic: bool = False) -> th.Tensor:
         """

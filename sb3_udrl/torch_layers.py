@@ -14,11 +14,11 @@ class CommandScaling(nn.Module):
     Brings commands to the size of a network input, the only place where that happens.
 
     A command is clipped to the range of the commands in training batches (horizon at least 1; 1912.02877
-    §2.3.2), and then multiplied by a scale. So who asks for more than was ever reached gets the most ambitious
-    behaviour that was learned, for longer, instead of whatever the network makes of inputs it has never seen.
+    §2.3.2). So who asks for more than was ever reached gets the most ambitious behaviour that was learned, for
+    longer, instead of whatever the network makes of inputs it has never seen.
 
-    Unless it is fixed, the scale follows the root mean square of the training commands, slowly enough for the
-    weights behind it to keep up.
+    Then, as in the papers, it is multiplied by fixed scales; or, where none is given, brought to zero mean and unit
+    variance by statistics that follow the training batches.
 
     All state is in float buffers, so that it is saved with the policy.
 
@@ -29,19 +29,22 @@ class CommandScaling(nn.Module):
 
     low: th.Tensor
     high: th.Tensor
+    mean: th.Tensor
     scale: th.Tensor
     rate: th.Tensor
 
-    MOMENTUM = 1e-3  # how far the scale moves with each training batch, in its logarithm
+    MOMENTUM = 1e-2  # how far the statistics move with each training batch
+    EPSILON = 1e-3  # smallest standard deviation, relative to the size of the commands
 
     def __init__(self, return_scale: float | None = None, horizon_scale: float | None = None) -> None:
         super().__init__()
         for name, value in (("return_scale", return_scale), ("horizon_scale", horizon_scale)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be positive, or None to follow the data.")
-        # Each for (desired_return, desired_horizon): the range seen, the scale, and how fast it follows
+        # Each for (desired_return, desired_horizon): the range seen, mean and scale, and how fast they follow
         self.register_buffer("low", th.tensor([0.0, 1.0]))
         self.register_buffer("high", th.tensor([0.0, 1.0]))
+        self.register_buffer("mean", th.zeros(2))
         self.register_buffer("scale", th.tensor([return_scale or 1.0, horizon_scale or 1.0]))
         self.register_buffer("rate", th.tensor([0.0 if return_scale else 1.0, 0.0 if horizon_scale else 1.0]))
 
@@ -53,7 +56,7 @@ class CommandScaling(nn.Module):
         if self.training:
             self._widen(commands)
             self._follow(commands)
-        return th.clamp(commands, self.low, self.high) * self.scale
+        return (th.clamp(commands, self.low, self.high) - self.mean) * self.scale
 
     def _widen(self, commands: th.Tensor) -> None:
         th.minimum(self.low, commands.amin(dim=0), out=self.low)
@@ -61,9 +64,11 @@ class CommandScaling(nn.Module):
 
     def _follow(self, commands: th.Tensor) -> None:
         size = commands.square().mean(dim=0).sqrt()
-        # The first batch sets the scale; while all returns are zero there is nothing to scale by
+        # The first batch sets them; while all returns are zero there is nothing to scale by
         rate = self.rate * (size > 0)
-        self.scale.copy_(self.scale ** (1 - rate) * size.clamp(min=th.finfo(size.dtype).tiny) ** -rate)
+        deviation = (commands - commands.mean(dim=0)).square().mean(dim=0).sqrt() + self.EPSILON * size
+        self.mean.lerp_(commands.mean(dim=0), rate)
+        self.scale.copy_(th.where(rate > 0, 1 / th.lerp(1 / self.scale, deviation, rate), self.scale))
         self.rate.copy_(th.where(rate > 0, self.MOMENTUM, self.rate))
 
 
@@ -116,6 +121,7 @@ class AchievableReturn(nn.Module):
 
     The best that is known *from this very state* is asked for, rather than the best ever: it gives credit for what
     an action changes, not for how good the state already was (learned in-distribution returns as commands: 2506.08463).
+    Beside it stands what is to be expected, the mean, so that an example's advantage over it can be told.
 
     :param features_dim: size F of the features
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)
@@ -127,16 +133,17 @@ class AchievableReturn(nn.Module):
         if not 0 < expectile < 1:
             raise ValueError(f"achievable_expectile={expectile} must lie between 0 and 1, or be None to clip nothing.")
         self.expectile = expectile
-        self.net = nn.Sequential(*create_mlp(features_dim + 1, 1, [64, 64]))
+        self.net = nn.Sequential(*create_mlp(features_dim + 1, 2, [64, 64]))
 
-    def forward(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
+    def forward(self, features: th.Tensor, commands: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param features: shape (B, F)
         :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
-        :return: achievable scaled returns, shape (B,)
+        :return: achievable and expected scaled returns, each of shape (B,)
         """
         # What the features are is the behaviour function's business
-        return self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).squeeze(dim=1)
+        achievable, expected = self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).unbind(dim=1)
+        return achievable, expected
 
     def clip(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
         """
@@ -144,17 +151,20 @@ class AchievableReturn(nn.Module):
         :param commands: scaled commands, shape (B, 2)
         :return: the same, where none asks for more than can be had, shape (B, 2)
         """
-        desired_return = th.minimum(commands[:, 0], self(features, commands))
-        return th.stack([desired_return, commands[:, 1]], dim=1)
+        achievable, _ = self(features, commands)
+        return th.stack([th.minimum(commands[:, 0], achievable), commands[:, 1]], dim=1)
 
-    def loss(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
+    def loss(self, features: th.Tensor, commands: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param features: shape (B, F)
         :param commands: scaled commands that were fulfilled, shape (B, 2)
-        :return: asymmetric squared error of each, shape (B,)
+        :return: the loss of each, shape (B,), and their advantages: how much more they got than was to be expected
+            from their states within their horizons, in units of scaled return, shape (B,)
         """
-        error = commands[:, 0] - self(features, commands)
-        return th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
+        achievable, expected = self(features, commands)
+        error, advantages = commands[:, 0] - achievable, commands[:, 0] - expected
+        asymmetric = th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
+        return asymmetric + 0.5 * advantages.square(), advantages.detach()
 
 
 class CommandLayer(nn.Module, ABC):

@@ -76,6 +76,11 @@ class UDRL(BaseAlgorithm):
         :mod:`sb3_udrl.buffer`
     :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, or
         ``"exponential"`` in its standardised return
+    :param advantage_temperature: examples count in proportion to exp(advantage / temperature), where the advantage is
+        how much more they got than was to be expected from the same state within the same horizon, in standard
+        deviations of the returns in batches (advantage-weighted regression, 1910.00177). For given state and
+        command this changes nothing; it spends the network on the commands that are worth obeying. None: all count
+        the same (§2.3.3)
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
     :param exploration_eps: probability of a uniformly random action while collecting
@@ -103,15 +108,16 @@ class UDRL(BaseAlgorithm):
         policy: str | type[UDRLPolicy],
         env: GymEnv | str | None,
         learning_rate: float | Schedule = 1e-3,
-        buffer_size: int = 100,
+        buffer_size: int = 300,
         learning_starts: int | tuple[int, str] = (50, "episode"),
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (1, "episode"),
         gradient_steps: float = 0.25,
-        retention: str | dict[str, Any] | Retention = "best+recent",
+        retention: str | dict[str, Any] | Retention = "recent",
         command_sampler: str | dict[str, Any] | CommandSampler = "more",
         segments: str | float | dict[str, Any] | Segments = "deadline",
         weighting: str | dict[str, Any] | Weighting = "length",
+        advantage_temperature: float | None = 0.3,
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,
         exploration_eps: float = 0.0,
@@ -157,6 +163,7 @@ class UDRL(BaseAlgorithm):
         self.command_sampler = command_sampler
         self.segments = segments
         self.weighting = weighting
+        self.advantage_temperature = advantage_temperature
         self.ent_coef = ent_coef
         self.max_grad_norm = max_grad_norm
         self.exploration_eps = exploration_eps
@@ -214,6 +221,10 @@ class UDRL(BaseAlgorithm):
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={self.max_grad_norm} must be positive, or None not to clip gradients.")
+        if self.advantage_temperature is not None and not self.advantage_temperature > 0:
+            raise ValueError(
+                f"advantage_temperature={self.advantage_temperature} must be positive, or None for equal weights."
+            )
         if not np.isfinite(self.ent_coef):
             raise ValueError(f"ent_coef={self.ent_coef} must be finite.")
 
@@ -482,17 +493,18 @@ class UDRL(BaseAlgorithm):
         losses, achievable_losses, entropies = [], [], []
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size, self._rng, normalize)
-            achievable_loss, log_prob, entropy = self.policy.evaluate_actions(*batch)
+            evaluation = self.policy.evaluate_actions(*batch)
+            log_prob, entropy = evaluation.log_prob, evaluation.entropy
             mean_entropy = -log_prob.mean() if entropy is None else entropy.mean()
-            loss = -log_prob.mean() - self.ent_coef * mean_entropy
+            loss = -(self._weights(evaluation.advantages) * log_prob).mean() - self.ent_coef * mean_entropy
             self.policy.optimizer.zero_grad()
             # No weight is in both, so they need no coefficient
-            (loss + achievable_loss.mean()).backward()
+            (loss + evaluation.achievable_loss.mean()).backward()
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
             losses.append(loss.item())
-            achievable_losses.append(achievable_loss.mean().item())
+            achievable_losses.append(evaluation.achievable_loss.mean().item())
             entropies.append(mean_entropy.item())
 
         self._n_updates += gradient_steps
@@ -501,6 +513,13 @@ class UDRL(BaseAlgorithm):
         self.logger.record("train/achievable_loss", np.mean(achievable_losses))
         self.logger.record("train/entropy", np.mean(entropies))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _weights(self, advantages: th.Tensor) -> th.Tensor:
+        """:return: how much each example of a batch counts, 1 on average, shape (B,)"""
+        if self.advantage_temperature is None:
+            return th.ones_like(advantages)
+        weights = (advantages / self.advantage_temperature).exp().clamp(max=_MAX_WEIGHT)
+        return weights / weights.mean()
 
     def _update_command(self) -> None:
         """Keep the evaluation command, and how returns are earned, up to date with the best episodes."""
@@ -650,6 +669,7 @@ class UDRL(BaseAlgorithm):
         return {**shapes, "action": self.action_space.shape, "return_to_go": ()}  # type: ignore[dict-item]
 
 
+_MAX_WEIGHT = 20.0  # of one example, as in 1910.00177
 _LONG_EPISODE = 1000  # environment steps after which it is odd that no episode has ended
 
 

@@ -94,6 +94,7 @@ def run():
         command_sampler={"mean_std": {"last_few": LAST_FEW}},
         segments="trailing",
         weighting="uniform",
+        advantage_temperature=None,
         policy_kwargs={
             "return_scale": 0.015,
             "horizon_scale": 0.03,

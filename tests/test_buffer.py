@@ -137,7 +137,7 @@ def test_a_deadline_may_lie_beyond_an_end_but_not_beyond_a_cut(rng):
 
 def test_without_a_longest_horizon_deadlines_go_to_twice_the_longest_episode(rng):
     lengths = np.array([3, 40]).repeat(1000)
-    _, _, horizons = DeadlineSegments().sample(lengths, lengths > 0, rng)
+    _, _, horizons = DeadlineSegments(None).sample(lengths, lengths > 0, rng)
     assert horizons.max() == 80
 
 

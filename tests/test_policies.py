@@ -53,7 +53,7 @@ def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space)
     policy = make_policy(action_space)
     observations, commands = th.rand(2000, 3), th.rand(2000, 2) * 10
     actions = policy(observations, commands).detach()
-    _, log_prob, entropy = policy.evaluate_actions(observations, actions, commands)
+    log_prob, entropy, *_ = policy.evaluate_actions(observations, actions, commands)
     assert log_prob.shape == (2000,)
     # The mean of -log p over its own samples estimates the entropy
     assert -log_prob.mean().item() == pytest.approx(entropy.mean().item(), abs=0.1)

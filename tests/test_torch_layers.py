@@ -23,26 +23,34 @@ def test_fixed_scales_multiply_return_and_horizon_in_this_order():
     assert scaling(th.tensor([[20.0, 30.0]])).tolist() == [[10.0, 3.0]]
 
 
-def test_the_first_batch_sets_the_scale_and_later_ones_move_it_slowly():
+def test_the_first_batch_sets_mean_and_scale_and_later_ones_move_them_slowly():
     scaling = CommandScaling()
     inputs = scaling(th.tensor([[30.0, 3.0], [40.0, 4.0]]))
-    assert inputs.square().mean(dim=0).tolist() == pytest.approx([1.0, 1.0])
-    before = scaling.scale.clone()
-    scaling(th.tensor([[3000.0, 300.0]]))
-    ratio = scaling.scale / before
-    assert (ratio < 1).all()
-    assert (ratio > 0.99).all()
-    for _ in range(10_000):
-        scaling(th.tensor([[3000.0, 300.0]]))
-    assert scaling.scale.tolist() == pytest.approx([1 / 3000, 1 / 300], rel=1e-2)
+    assert inputs.mean(dim=0).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert inputs.square().mean(dim=0).tolist() == pytest.approx([1.0, 1.0], rel=0.02)
+    before = scaling.mean.clone()
+    later = th.tensor([[3000.0, 300.0], [5000.0, 500.0]])
+    scaling(later)
+    th.testing.assert_close(scaling.mean, before + 0.01 * (later.mean(dim=0) - before))
+    for _ in range(2_000):
+        scaling(later)
+    assert scaling.mean.tolist() == pytest.approx([4000, 400], rel=1e-2)
+    assert scaling.scale.tolist() == pytest.approx([1 / 1000, 1 / 100], rel=1e-2)
+
+
+def test_fixed_scales_never_move():
+    scaling = CommandScaling(0.01, 0.02)
+    scaling(th.tensor([[30.0, 3.0], [40.0, 4.0]]))
+    assert scaling.scale.tolist() == pytest.approx([0.01, 0.02])
+    assert scaling.mean.tolist() == [0.0, 0.0]
 
 
 def test_returns_of_zero_leave_the_scale_alone_until_there_is_something_to_scale_by():
     scaling = CommandScaling()
-    scaling(th.tensor([[0.0, 5.0]]))
-    assert scaling.scale.tolist() == pytest.approx([1.0, 0.2])
-    scaling(th.tensor([[50.0, 5.0]]))
-    assert scaling.scale.tolist() == pytest.approx([0.02, 0.2])
+    assert scaling(th.tensor([[0.0, 5.0], [0.0, 7.0]]))[:, 0].tolist() == [0.0, 0.0]
+    assert scaling.scale[0] == 1.0
+    inputs = scaling(th.tensor([[0.0, 5.0], [50.0, 7.0]]))
+    assert inputs[:, 0].tolist() == pytest.approx([-1.0, 1.0], rel=0.01)
 
 
 def test_inputs_are_clipped_to_what_was_seen_and_a_horizon_of_one():
@@ -65,7 +73,7 @@ def test_scales_must_be_positive(scale):
 
 def test_all_state_is_in_float_buffers_so_that_it_is_saved():
     state = CommandScaling().state_dict()
-    assert set(state) == {"low", "high", "scale", "rate"}
+    assert set(state) == {"low", "high", "mean", "scale", "rate"}
     assert all(value.dtype == th.float32 for value in state.values())
 
 
@@ -129,19 +137,23 @@ def test_the_achievable_return_sees_successes_that_are_rare(rng):
     for _ in range(800):
         successes = th.as_tensor(rng.random((256, 1)) < 0.05, dtype=th.float32)
         commands = th.cat([successes, th.ones(256, 1)], dim=1)
-        loss = achievable.loss(th.zeros(256, 1), commands).mean()
+        loss = achievable.loss(th.zeros(256, 1), commands)[0].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     # The expectile e of a coin balances .97 * p * (1 - e) = .03 * (1 - p) * e
     expected = 0.97 * 0.05 / (0.97 * 0.05 + 0.03 * 0.95)
-    assert achievable(th.zeros(1, 1), th.ones(1, 2)).item() == pytest.approx(expected, abs=0.1)
+    bound, mean = achievable(th.zeros(1, 1), th.ones(1, 2))
+    assert bound.item() == pytest.approx(expected, abs=0.1)
+    assert mean.item() == pytest.approx(0.05, abs=0.05)
+    _, advantages = achievable.loss(th.zeros(1, 1), th.ones(1, 2))
+    assert advantages.item() == pytest.approx(0.95, abs=0.05)
 
 
 def test_only_commands_for_more_than_is_achievable_are_clipped():
     achievable = AchievableReturn(2, expectile=0.9)
     features = th.ones(3, 2)
-    bound = achievable(features, th.ones(3, 2)).detach()
+    bound = achievable(features, th.ones(3, 2))[0].detach()
     commands = th.stack([bound + th.tensor([-1.0, 0.0, 1.0]), th.ones(3)], dim=1)
     clipped = achievable.clip(features, commands)
     th.testing.assert_close(clipped[:, 0], bound + th.tensor([-1.0, 0.0, 0.0]))
