@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq, TrainFrequencyUnit
-from stable_baselines3.common.utils import safe_mean, should_collect_more_steps
+from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_collect_more_steps
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from typing_extensions import Self
 
@@ -40,6 +40,8 @@ from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.variants import resolve_variant
 from sb3_udrl.wrappers import check_progress_is_not_normalized, split_progress, strip_progress_space
 
+_LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
+
 
 class UDRL(BaseAlgorithm):
     """
@@ -57,7 +59,8 @@ class UDRL(BaseAlgorithm):
 
     :param policy: the behaviour function B: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class
     :param env: the environment, or its id; None when loading to predict only
-    :param learning_rate: of the optimizer (Adam by default); a float, or a function of the remaining progress (1 to 0)
+    :param learning_rate: of the optimizer (Adam by default); a float, or a function of the remaining progress (1 to 0);
+        by default it falls from 1e-3 to 1e-4, so that what was learned stays learned
     :param buffer_size: how many episodes to remember (the papers' replay size)
     :param learning_starts: how long to act at random before the first update, in environment steps, or as
         ``(n, "episode")`` (n_warm_up_episodes); at least until an episode has finished
@@ -107,7 +110,7 @@ class UDRL(BaseAlgorithm):
         self,
         policy: str | type[UDRLPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule = 1e-3,
+        learning_rate: float | Schedule = _LEARNING_RATE,
         buffer_size: int = 300,
         learning_starts: int | tuple[int, str] = (50, "episode"),
         batch_size: int = 256,

@@ -29,6 +29,7 @@ QUICK = {
     "train_freq": (2, "episode"),
     "gradient_steps": 3,
     "batch_size": 16,
+    "learning_rate": 1e-3,
     "policy_kwargs": {"net_arch": [8], "embedding_dim": 8},
     "seed": 0,
 }

@@ -97,9 +97,9 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
         "curve": curve.points,
         "seconds_with_evaluation": round(seconds),
         "defaults": {
-            name: parameter.default
+            name: str(parameter.default)
             for name, parameter in inspect.signature(UDRL).parameters.items()
-            if isinstance(parameter.default, (int, float, str, tuple))
+            if parameter.default is not inspect.Parameter.empty
         },
         "versions": {
             "sb3_udrl": sb3_udrl.__version__,
