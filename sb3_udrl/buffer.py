@@ -171,7 +171,7 @@ class DeadlineSegments(Segments):
     :raises ValueError: when ``max_horizon`` is below 1
     """
 
-    def __init__(self, max_horizon: int | None = 250) -> None:
+    def __init__(self, max_horizon: int | None = 150) -> None:
         if max_horizon is not None and max_horizon < 1:
             raise ValueError(f"max_horizon={max_horizon}: a command looks at least one step ahead.")
         self.max_horizon = max_horizon

@@ -83,9 +83,8 @@ def test_training_goes_on_from_a_saved_agent_and_its_episodes(trained, tmp_path)
     assert "Loading replay buffer" in output
     before = load_from_zip_file(run / f"{ENV_ID}.zip")[0]
     after = load_from_zip_file(tmp_path / "logs" / "udrl" / f"{ENV_ID}_1" / f"{ENV_ID}.zip")[0]
-    # Updates went on at once, without another random warm-up
-    assert after["_n_updates"] >= before["_n_updates"] + 100
-    assert after["_episode_num"] > 0
+    # One update for 4 steps, from the first episode on: a new random warm-up would have taken all of the 500 steps
+    assert after["_n_updates"] >= before["_n_updates"] + 50
 
 
 def test_hyper_parameters_are_searched_and_the_best_can_be_trained(tmp_path):
