@@ -87,7 +87,7 @@ def test_training_goes_on_from_a_saved_agent_and_its_episodes(trained, tmp_path)
     assert after["_n_updates"] >= before["_n_updates"] + 50
 
 
-def test_hyper_parameters_are_searched_and_the_best_can_be_trained(tmp_path):
+def test_hyper_parameters_are_searched_and_those_of_a_trial_can_be_trained(tmp_path):
     storage = ["--storage", "sqlite:///study.db", "--study-name", "udrl"]
     search = ["-optimize", "--n-trials", 3, "--sampler", "random", "--pruner", "halving", "--n-evaluations", 2]
     zoo(tmp_path, *TRAIN, "-n", 1200, *search, *storage, "--no-optim-plots")
@@ -95,9 +95,10 @@ def test_hyper_parameters_are_searched_and_the_best_can_be_trained(tmp_path):
     finished = [trial for trial in study.trials if trial.state.is_finished()]
     assert len(finished) == 3
     assert not [trial for trial in finished if trial.state == optuna.trial.TrialState.FAIL]
-    zoo(tmp_path, *TRAIN, "-n", 600, *storage, "--trial-id", study.best_trial.number)
-    model = UDRL.load(tmp_path / "logs" / "udrl" / f"{ENV_ID}_1" / f"{ENV_ID}.zip")
-    assert model.batch_size == 2 ** study.best_trial.params["batch_size_pow"]
+    zoo(tmp_path, *TRAIN, "-n", 600, *storage, "--trial-id", 1)
+    (saved,) = (tmp_path / "logs").rglob(f"{ENV_ID}.zip")
+    model = UDRL.load(saved)
+    assert model.batch_size == 2 ** study.trials[1].params["batch_size_pow"]
 
 
 def test_learning_curves_are_plotted(trained):
@@ -138,6 +139,7 @@ ZOO_KEYS = {"n_timesteps", "n_envs", "normalize", "env_wrapper", "frame_stack"}
     ("arguments", "message"),
     [
         (["fly"], "'fly' is not a command of the Zoo"),
+        (["train", "--algo", "udrl", "--trial-id", "0"], "rl_zoo3 takes trial 0 for none"),
         (["train", "--algo", "udrl", "--conf-file", "udrl_nonsense"], "There is no configuration 'udrl_nonsense'"),
     ],
 )

@@ -47,7 +47,14 @@ def with_config(arguments: list[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("-conf", "--conf-file")
+    parser.add_argument("--trial-id", type=int)
     known, others = parser.parse_known_args(arguments)
+    if known.trial_id == 0:
+        sys.exit(
+            "--trial-id 0: rl_zoo3 takes trial 0 for none, and would train without its settings. Use another trial."
+        )
+    if known.trial_id is not None:
+        others += ["--trial-id", str(known.trial_id)]
     name = known.conf_file or ("udrl" if known.algo == "udrl" else None)
     if name is None:
         return arguments
