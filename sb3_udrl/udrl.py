@@ -522,7 +522,8 @@ class UDRL(BaseAlgorithm):
         if self.advantage_temperature is None:
             return th.ones_like(advantages)
         weights = (advantages / self.advantage_temperature).exp().clamp(max=_MAX_WEIGHT)
-        return weights / weights.mean()
+        # All may be zero, where far more was expected than came: then there is nothing to imitate
+        return weights / weights.mean().clamp(min=1e-6)
 
     def _update_command(self) -> None:
         """Keep the evaluation command, and how returns are earned, up to date with the best episodes."""

@@ -505,3 +505,13 @@ def test_training_makes_no_second_copy_of_what_is_remembered():
     assert model.replay_buffer.nbytes > 2e7
     # A batch of 32 pictures, and what is logged; the networks' own memory is not NumPy's
     assert peak < 0.1 * model.replay_buffer.nbytes
+
+
+def test_examples_count_by_their_advantage_and_never_by_nan():
+    model = make_model(CountdownEnv(5), advantage_temperature=0.5)
+    weights = model._weights(th.tensor([0.0, 0.5]))
+    th.testing.assert_close(weights[1] / weights[0], th.tensor(np.e, dtype=th.float32))
+    assert weights.mean() == pytest.approx(1)
+    assert model._weights(th.tensor([-1e9, -2e9])).tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="advantage_temperature=0"):
+        make_model(CountdownEnv(5), advantage_temperature=0)
