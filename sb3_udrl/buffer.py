@@ -1,8 +1,7 @@
-"""Which episodes are remembered, and how training batches are drawn from them."""
+"""The remembered episodes, and how training batches are drawn from them."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,11 @@ from stable_baselines3.common.type_aliases import TensorDict
 from stable_baselines3.common.utils import get_device, obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_udrl.episodes import Episode, observation_dict, rank_episodes
+from sb3_udrl.episodes import Episode, observation_dict
 from sb3_udrl.frames import FrameStack
+from sb3_udrl.retention import Retention
+from sb3_udrl.segments import Segments
+from sb3_udrl.weighting import Weighting
 
 
 class CommandBatch(NamedTuple):
@@ -27,226 +29,6 @@ class CommandBatch(NamedTuple):
 
     commands: th.Tensor
     """(desired_return, desired_horizon) = (sum of rewards t1..t2, horizon), float32. Shape: (B, 2)"""
-
-
-class Retention(ABC):
-    """Decides which episodes are forgotten when the buffer is over its size."""
-
-    @abstractmethod
-    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
-        """
-        :param returns: returns of all episodes, oldest first, shape (n_episodes,)
-        :param lengths: their lengths in steps, shape (n_episodes,)
-        :param size: how many episodes may stay
-        :return: the indices of the episodes to forget
-        """
-
-
-class BestRetention(Retention):
-    """Keep the best episodes ever seen (1912.02877 §2.3.1)."""
-
-    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
-        return rank_episodes(returns, lengths)[size:]
-
-
-class RecentRetention(Retention):
-    """Keep the most recent episodes (first in, first out)."""
-
-    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
-        return np.arange(max(len(returns) - size, 0))
-
-
-class BestShareRetention(Retention):
-    """
-    Keep the best episodes in one share of the buffer; subclasses say what the rest is for.
-
-    :param best_fraction: the share of the buffer that the best get, between 0 and 1
-    """
-
-    def __init__(self, best_fraction: float = 0.5) -> None:
-        if not 0 <= best_fraction <= 1:
-            raise ValueError(f"best_fraction={best_fraction} must lie between 0 and 1.")
-        self.best_fraction = best_fraction
-
-
-class BestRecentRetention(BestShareRetention):
-    """Keep the most recent episodes, and of the older ones the best."""
-
-    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
-        n_best = round(self.best_fraction * size)
-        n_older = max(len(returns) - (size - n_best), 0)
-        return rank_episodes(returns[:n_older], lengths[:n_older])[n_best:]
-
-
-class BestSpreadRetention(BestShareRetention):
-    """
-    Keep the best episodes, and of the others those whose returns lie farthest apart.
-
-    A buffer of only the best forgets how to obey small commands (1912.02877, Figure 6c); so a share of it is for
-    examples of every return from the worst to the best.
-    """
-
-    def forget(self, returns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
-        ranked = rank_episodes(returns, lengths)
-        n_best = round(self.best_fraction * size)
-        forgotten = []
-        while len(ranked) > size:
-            # Of the two others that are closest, the older goes: what is left spreads out
-            others = ranked[n_best:]
-            closest = np.argmin(-np.diff(returns[others])) if len(others) > 1 else 0
-            older = min(others[closest : closest + 2])
-            forgotten.append(older)
-            ranked = ranked[ranked != older]
-        return np.array(forgotten, dtype=np.int64)
-
-
-class Segments(ABC):
-    """Which stretches t1..t2 of episodes become examples, and with which horizon."""
-
-    @abstractmethod
-    def sample(
-        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """
-        :param lengths: lengths T of the chosen episodes in steps, shape (B,)
-        :param terminated: whether they ended by themselves, not by a time limit, shape (B,)
-        :param rng: source of randomness
-        :return: t1 and t2 with 0 <= t1 < t2 <= T (t2 itself is not part of the segment), and the desired horizon,
-            each of shape (B,)
-        """
-
-
-def _any_step(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """:return: a uniformly random step of each episode, shape (B,)"""
-    return (rng.random(len(lengths)) * lengths).astype(np.int64)
-
-
-class TrailingSegments(Segments):
-    """
-    The papers' segments, whose horizon is their length t2 - t1: "exactly so much in exactly so many steps".
-
-    t1 is uniform over the episode's steps. t2 is the end of the episode with probability ``trailing``
-    (1 in 1912.02877 §2.3.3, .75 in the PyPI package upside-down-rl), otherwise uniform over the later steps.
-
-    :param trailing: probability that a segment lasts until the episode's end
-    :raises ValueError: when it is not a probability
-    """
-
-    def __init__(self, trailing: float = 1.0) -> None:
-        if not 0 <= trailing <= 1:
-            raise ValueError(f"segments={trailing} is a probability of trailing segments: it must lie between 0 and 1.")
-        self.trailing = trailing
-
-    def sample(
-        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        t1 = _any_step(lengths, rng)
-        if self.trailing == 1:
-            return t1, lengths, lengths - t1
-        t2 = t1 + 1 + (rng.random(len(lengths)) * (lengths - t1)).astype(np.int64)
-        t2 = np.where(rng.random(len(lengths)) < self.trailing, lengths, t2)
-        return t1, t2, t2 - t1
-
-
-class UniformSegments(TrailingSegments):
-    """Any segments t1 < t2 (1912.02875, A2), t1 uniform, then t2 uniform over the later steps."""
-
-    def __init__(self) -> None:
-        super().__init__(0.0)
-
-
-class DeadlineSegments(Segments):
-    """
-    The horizon is a deadline, "so much *within* so many steps", which an episode that terminates may beat.
-
-    After its last step nothing more comes. So an episode that terminated after T steps is an example for every
-    horizon beyond T as well, and from it the network learns which actions end an episode too early: with horizons
-    that are the segments' lengths, in an environment that pays 1 per step, all commands read "r in r steps", whatever
-    was done. An episode that was cut off by a time limit would have gone on, so there the horizon stays within it.
-
-    t1 is uniform over the episode's steps. Half of the horizons are the longest one, the others uniform up to it.
-
-    :param max_horizon: the longest horizon, in environment steps: how far ahead commands look (what discounting is to
-        other algorithms). Later rewards do not count. None for twice the longest episode, so that everything counts.
-    :raises ValueError: when ``max_horizon`` is below 1
-    """
-
-    def __init__(self, max_horizon: int | None = 150) -> None:
-        if max_horizon is not None and max_horizon < 1:
-            raise ValueError(f"max_horizon={max_horizon}: a command looks at least one step ahead.")
-        self.max_horizon = max_horizon
-
-    def sample(
-        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        t1 = _any_step(lengths, rng)
-        longest = self.max_horizon or 2 * int(lengths.max())
-        horizon = 1 + (rng.random(len(lengths)) * longest).astype(np.int64)
-        horizon = np.where(rng.random(len(lengths)) < 0.5, longest, horizon)
-        horizon = np.where(terminated, horizon, np.minimum(horizon, lengths - t1))
-        return t1, np.minimum(t1 + horizon, lengths), horizon
-
-
-class Weighting(ABC):
-    """How often each episode is imitated."""
-
-    @abstractmethod
-    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """
-        :param returns: returns of the remembered episodes, shape (n_episodes,)
-        :param lengths: their lengths in steps, shape (n_episodes,)
-        :return: non-negative weights, shape (n_episodes,)
-        """
-
-
-class UniformWeighting(Weighting):
-    """Every episode counts the same (1912.02877 §2.3.3)."""
-
-    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        return np.ones(len(returns))
-
-
-class LengthWeighting(Weighting):
-    """Every step counts the same, so that many short episodes do not outvote few long ones (2202.05607 §3)."""
-
-    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        return lengths.astype(np.float64)
-
-
-class ExponentialWeighting(Weighting):
-    """
-    exp(standardised episode return / temperature), after reward-conditioned policies (1912.13465 §4).
-
-    :param temperature: the smaller, the more the best episodes count
-    """
-
-    def __init__(self, temperature: float = 1.0) -> None:
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be positive.")
-        self.temperature = temperature
-
-    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        spread = returns.std()
-        standardised = (returns - returns.max()) / spread if spread > 0 else np.zeros(len(returns))
-        return np.exp(standardised / self.temperature)
-
-
-RETENTIONS: dict[str, type[Retention]] = {
-    "best": BestRetention,
-    "recent": RecentRetention,
-    "best+recent": BestRecentRetention,
-    "best+spread": BestSpreadRetention,
-}
-SEGMENTS: dict[str, type[Segments]] = {
-    "deadline": DeadlineSegments,
-    "trailing": TrailingSegments,
-    "uniform": UniformSegments,
-}
-WEIGHTINGS: dict[str, type[Weighting]] = {
-    "uniform": UniformWeighting,
-    "length": LengthWeighting,
-    "exponential": ExponentialWeighting,
-}
 
 
 class EpisodeBuffer:

@@ -83,7 +83,7 @@ class CommandSampler(ABC):
     :raises ValueError: when ``last_few`` is below 1
     """
 
-    def __init__(self, last_few: int) -> None:
+    def __init__(self, last_few: int = 1) -> None:
         if last_few < 1:
             raise ValueError(f"last_few={last_few}: a command needs at least one episode to start from.")
         self.last_few = last_few
@@ -175,9 +175,6 @@ class MoreSampler(CommandSampler):
 
     :param last_few: number of best episodes, whose earning profile is used to estimate returns so far
     """
-
-    def __init__(self, last_few: int = 1) -> None:
-        super().__init__(last_few)
 
     def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:
         return self.evaluation_command(returns, lengths)

@@ -22,22 +22,16 @@ from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_col
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from typing_extensions import Self
 
-from sb3_udrl.buffer import (
-    RETENTIONS,
-    SEGMENTS,
-    WEIGHTINGS,
-    EpisodeBuffer,
-    Retention,
-    Segments,
-    TrailingSegments,
-    Weighting,
-)
+from sb3_udrl.buffer import EpisodeBuffer
 from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_down, earning_profile
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
+from sb3_udrl.retention import RETENTIONS, Retention
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
+from sb3_udrl.segments import SEGMENTS, Segments, TrailingSegments
 from sb3_udrl.variants import resolve_variant
+from sb3_udrl.weighting import WEIGHTINGS, Weighting
 from sb3_udrl.wrappers import check_progress_is_not_normalized, split_progress, strip_progress_space
 
 _LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
@@ -76,14 +70,14 @@ class UDRL(BaseAlgorithm):
         ``"mean_std"`` (§2.3.4), see :mod:`sb3_udrl.commands`
     :param segments: which stretches t1..t2 of episodes are examples: ``"deadline"`` (a horizon may lie beyond the end),
         ``"trailing"`` (t2 = T, §2.3.3), ``"uniform"`` (any t1 < t2), or the probability of trailing ones; see
-        :mod:`sb3_udrl.buffer`
+        :mod:`sb3_udrl.segments`
     :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, or
         ``"exponential"`` in its standardised return
     :param advantage_temperature: examples count in proportion to exp(advantage / temperature), where the advantage is
         how much more they got than was to be expected from the same state within the same horizon, in standard
         deviations of the returns in batches (advantage-weighted regression, 1910.00177). For given state and
         command this changes nothing; it spends the network on the commands that are worth obeying. None: all count
-        the same (§2.3.3)
+        the same (§2.3.3), as they do when the policy has no ``achievable_expectile``
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
     :param exploration_eps: probability of a uniformly random action while collecting

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sb3_udrl.buffer import Segments
+from sb3_udrl.segments import Segments
 
 
 class OneStepSegments(Segments):

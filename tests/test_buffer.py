@@ -5,19 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sb3_udrl.buffer import (
-    BestRecentRetention,
-    BestRetention,
-    BestSpreadRetention,
-    DeadlineSegments,
-    EpisodeBuffer,
-    ExponentialWeighting,
-    LengthWeighting,
-    RecentRetention,
-    TrailingSegments,
-    UniformWeighting,
-)
+from sb3_udrl.buffer import EpisodeBuffer
 from sb3_udrl.episodes import Episode
+from sb3_udrl.retention import BestRecentRetention, BestRetention, BestSpreadRetention, RecentRetention
+from sb3_udrl.segments import DeadlineSegments, TrailingSegments
+from sb3_udrl.weighting import ExponentialWeighting, LengthWeighting, UniformWeighting
 
 
 def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None, segments=None):

@@ -10,7 +10,19 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sb3_udrl"
 # From the bottom up; a file may import those before it
 ORDER = [
-    *("variants", "saving", "episodes", "commands", "wrappers", "frames", "buffer", "torch_layers", "policies", "udrl"),
+    *(
+        "variants",
+        "saving",
+        "episodes",
+        "commands",
+        "wrappers",
+        "frames",
+        "retention",
+        "segments",
+        "weighting",
+        "buffer",
+    ),
+    *("torch_layers", "policies", "udrl"),
     *("evaluation", "plotting", "callbacks", "__main__"),
 ]
 

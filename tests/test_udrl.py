@@ -20,9 +20,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 from toy_envs import CountdownEnv, FaultyEnv, PayoutEnv, RandomEnv
 
 from sb3_udrl import UDRL, Command
-from sb3_udrl.buffer import RecentRetention
 from sb3_udrl.commands import BestEpisodeSampler
 from sb3_udrl.episodes import Episode
+from sb3_udrl.retention import RecentRetention
 
 QUICK = {
     "learning_starts": (3, "episode"),

@@ -149,6 +149,16 @@ def test_mistakes_are_answered_by_a_sentence(arguments, message, tmp_path):
     assert "Traceback" not in output
 
 
+def test_without_the_zoo_the_command_says_what_to_install():
+    code = (
+        "import runpy, sys; sys.modules['rl_zoo3'] = None; sys.argv = ['zoo', 'train', '--algo', 'udrl']; "
+        "runpy.run_module('sb3_udrl.zoo', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("train needs the module rl_zoo3")
+
+
 def test_help_lists_the_commands(tmp_path):
     assert "record_training" in zoo(tmp_path, "--help")
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from rl_zoo3.utils import ALGOS
-
 from sb3_udrl.udrl import UDRL
-from sb3_udrl.zoo.hyperparams_opt import convert_udrl_params, sample_udrl_params
 
 __all__ = ["register"]
 
@@ -18,7 +14,14 @@ def register(udrl_class: type[UDRL] = UDRL) -> None:
     The Zoo has no plug-in mechanism, but all its modules share these three dictionaries.
 
     :param udrl_class: the class behind the name
+    :raises ModuleNotFoundError: when the Zoo is not installed
     """
+    # Only here, so that the command line can say what to install
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+    from rl_zoo3.utils import ALGOS
+
+    from sb3_udrl.zoo.hyperparams_opt import convert_udrl_params, sample_udrl_params
+
     ALGOS["udrl"] = udrl_class
     HYPERPARAMS_SAMPLER["udrl"] = sample_udrl_params
     HYPERPARAMS_CONVERTER["udrl"] = convert_udrl_params

@@ -13,6 +13,8 @@ from typing import Any
 from unittest import mock
 
 from sb3_udrl.udrl import UDRL
+from sb3_udrl.zoo import register
+from sb3_udrl.zoo.hyperparams import config_file
 
 # Those with a function run as one; the others are scripts
 FUNCTIONS = {
@@ -61,14 +63,26 @@ def with_config(arguments: list[str]) -> list[str]:
     # A path or a Python module is the Zoo's own business
     is_ours = known.conf_file is None or (not Path(name).exists() and "/" not in name and "." not in Path(name).stem)
     if is_ours:
-        from sb3_udrl.zoo.hyperparams import config_file
-
         try:
             name = str(config_file(name))
         except FileNotFoundError as error:
             if importlib.util.find_spec(name) is None:
                 sys.exit(f"--conf-file: {error}")
     return ["--algo", known.algo, "--conf-file", name, *others]
+
+
+def check_trial(arguments: list[str]) -> None:
+    """
+    End with a sentence for the one trial that rl_zoo3 2.9.2 silently ignores.
+
+    :param arguments: of ``train``
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--trial-id", type=int)
+    if parser.parse_known_args(arguments)[0].trial_id == 0:
+        sys.exit(
+            "--trial-id 0: rl_zoo3 takes trial 0 for none, and would train without its settings. Use another trial."
+        )
 
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -144,10 +158,9 @@ def run(name: str, arguments: list[str]) -> None:
     :param name: which
     :param arguments: its command line
     """
-    from sb3_udrl.zoo import register
-
     options: list[str] = []
     if name == "train":
+        check_trial(arguments)
         arguments = with_config(arguments)
     if name in PLAYING:
         arguments, options = split_command(arguments)
@@ -174,8 +187,8 @@ def main() -> None:
         run(name, arguments)
     except ModuleNotFoundError as error:
         sys.exit(
-            f"{name} needs {error.name}, which the RL Zoo does not install by itself: "
-            f'pip install "sb3-udrl[zoo]" (or {error.name}).'
+            f"{name} needs the module {error.name}, which is not installed. The RL Zoo, and what it imports without "
+            'demanding it, come with: pip install "sb3-udrl[zoo]"'
         )
 
 

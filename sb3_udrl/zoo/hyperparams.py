@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 _PACKAGE = Path(__file__).parent.parent
 # In an installed package inside of it, in a checkout beside it
 _FOLDERS = (_PACKAGE / "hyperparams", _PACKAGE.parent / "hyperparams")
@@ -33,5 +31,7 @@ def config_file(name: str = "udrl") -> Path:
 def __getattr__(name: str) -> Any:
     # Read anew each time, because the Zoo empties what it is given
     if name == "hyperparams":
+        import yaml  # comes with the Zoo
+
         return yaml.safe_load(config_file().read_text())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

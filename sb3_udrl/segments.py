@@ -1,0 +1,102 @@
+"""Which stretches of episodes become examples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+
+class Segments(ABC):
+    """Which stretches t1..t2 of episodes become examples, and with which horizon."""
+
+    @abstractmethod
+    def sample(
+        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        :param lengths: lengths T of the chosen episodes in steps, shape (B,)
+        :param terminated: whether they ended by themselves, not by a time limit, shape (B,)
+        :param rng: source of randomness
+        :return: t1 and t2 with 0 <= t1 < t2 <= T (t2 itself is not part of the segment), and the desired horizon,
+            each of shape (B,)
+        """
+
+
+def _any_step(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """:return: a uniformly random step of each episode, shape (B,)"""
+    return (rng.random(len(lengths)) * lengths).astype(np.int64)
+
+
+class TrailingSegments(Segments):
+    """
+    The papers' segments, whose horizon is their length t2 - t1: "exactly so much in exactly so many steps".
+
+    t1 is uniform over the episode's steps. t2 is the end of the episode with probability ``trailing``
+    (1 in 1912.02877 §2.3.3, .75 in the PyPI package upside-down-rl), otherwise uniform over the later steps.
+
+    :param trailing: probability that a segment lasts until the episode's end
+    :raises ValueError: when it is not a probability
+    """
+
+    def __init__(self, trailing: float = 1.0) -> None:
+        if not 0 <= trailing <= 1:
+            raise ValueError(f"segments={trailing} is a probability of trailing segments: it must lie between 0 and 1.")
+        self.trailing = trailing
+
+    def sample(
+        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        t1 = _any_step(lengths, rng)
+        if self.trailing == 1:
+            return t1, lengths, lengths - t1
+        t2 = t1 + 1 + (rng.random(len(lengths)) * (lengths - t1)).astype(np.int64)
+        t2 = np.where(rng.random(len(lengths)) < self.trailing, lengths, t2)
+        return t1, t2, t2 - t1
+
+
+class UniformSegments(TrailingSegments):
+    """Any segments t1 < t2 (1912.02875, A2), t1 uniform, then t2 uniform over the later steps."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+
+class DeadlineSegments(Segments):
+    """
+    The horizon is a deadline, "so much *within* so many steps", which an episode that terminates may beat.
+
+    After its last step nothing more comes. So an episode that terminated after T steps is an example for every
+    horizon beyond T as well, and from it the network learns which actions end an episode too early: with horizons
+    that are the segments' lengths, in an environment that pays 1 per step, all commands read "r in r steps", whatever
+    was done. An episode that was cut off by a time limit would have gone on, so there the horizon stays within it.
+
+    t1 is uniform over the episode's steps. Half of the horizons are the longest one, the others uniform up to it.
+
+    :param max_horizon: the longest horizon, in environment steps: how far ahead commands look (what discounting is to
+        other algorithms). Later rewards do not count. None for twice the longest episode of a batch, so that
+        everything counts.
+    :raises ValueError: when ``max_horizon`` is below 1
+    """
+
+    def __init__(self, max_horizon: int | None = 150) -> None:
+        if max_horizon is not None and max_horizon < 1:
+            raise ValueError(f"max_horizon={max_horizon}: a command looks at least one step ahead.")
+        self.max_horizon = max_horizon
+
+    def sample(
+        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        t1 = _any_step(lengths, rng)
+        longest = self.max_horizon or 2 * int(lengths.max())
+        horizon = 1 + (rng.random(len(lengths)) * longest).astype(np.int64)
+        horizon = np.where(rng.random(len(lengths)) < 0.5, longest, horizon)
+        horizon = np.where(terminated, horizon, np.minimum(horizon, lengths - t1))
+        return t1, np.minimum(t1 + horizon, lengths), horizon
+
+
+SEGMENTS: dict[str, type[Segments]] = {
+    "deadline": DeadlineSegments,
+    "trailing": TrailingSegments,
+    "uniform": UniformSegments,
+}
