@@ -68,6 +68,8 @@ class UDRLPolicy(BasePolicy):
         horizon, is clipped to it (:class:`sb3_udrl.torch_layers.AchievableReturn`); None not to
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
+    :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
+        (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
     :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]
     :param features_extractor_class: features extractor
@@ -94,6 +96,7 @@ class UDRLPolicy(BasePolicy):
         horizon_scale: float | None = None,
         achievable_expectile: float | None = 0.97,
         normalize_features: bool = True,
+        dropout_rate: float = 0.25,
         ortho_init: bool = True,
         log_std_init: float = 0.0,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
@@ -122,6 +125,9 @@ class UDRLPolicy(BasePolicy):
         self.horizon_scale = horizon_scale
         self.achievable_expectile = achievable_expectile
         self.normalize_features = normalize_features
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"dropout_rate={dropout_rate} is a probability: use a value from 0 to below 1.")
+        self.dropout_rate = dropout_rate
         self.ortho_init = ortho_init
         self.log_std_init = log_std_init
 
@@ -153,8 +159,15 @@ class UDRLPolicy(BasePolicy):
             layer_class = COMMAND_LAYERS[layer_class]
         self.command_layer: CommandLayer = layer_class(features_dim, self.embedding_dim, self.embedding_activation_fn)
         hidden = self.net_arch.get("pi", []) if isinstance(self.net_arch, dict) else self.net_arch
-        self.mlp = nn.Sequential(*create_mlp(self.embedding_dim, -1, hidden, self.activation_fn))
         latent_dim = hidden[-1] if hidden else self.embedding_dim
+        layers = create_mlp(
+            self.embedding_dim,
+            -1,
+            hidden,
+            self.activation_fn,
+            pre_linear_modules=[lambda _: nn.Dropout(self.dropout_rate)],  # type: ignore[list-item]
+        )
+        self.mlp = nn.Sequential(*layers, nn.Dropout(self.dropout_rate))
 
         self.action_dist = make_proba_distribution(self.action_space)
         if isinstance(self.action_dist, DiagGaussianDistribution):
@@ -182,6 +195,7 @@ class UDRLPolicy(BasePolicy):
             horizon_scale=self.horizon_scale,
             achievable_expectile=self.achievable_expectile,
             normalize_features=self.normalize_features,
+            dropout_rate=self.dropout_rate,
             ortho_init=self.ortho_init,
             log_std_init=self.log_std_init,
             features_extractor_class=self.features_extractor_class,

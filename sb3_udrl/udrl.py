@@ -75,9 +75,10 @@ class UDRL(BaseAlgorithm):
         ``"exponential"`` in its standardised return
     :param advantage_temperature: examples count in proportion to exp(advantage / temperature), where the advantage is
         how much more they got than was to be expected from the same state within the same horizon, in standard
-        deviations of the returns in batches (advantage-weighted regression, 1910.00177). For given state and
-        command this changes nothing; it spends the network on the commands that are worth obeying. None: all count
-        the same (§2.3.3), as they do when the policy has no ``achievable_expectile``
+        deviations of the returns in batches (advantage-weighted regression, 1910.00177); but for a share of .3 that is
+        the same for all. For given state and command this changes nothing; it spends the network on the commands that
+        are worth obeying. None: all count the same (§2.3.3), as they do when the policy has no
+        ``achievable_expectile``
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
     :param exploration_eps: probability of a uniformly random action while collecting
@@ -517,7 +518,7 @@ class UDRL(BaseAlgorithm):
             return th.ones_like(advantages)
         weights = (advantages / self.advantage_temperature).exp().clamp(max=_MAX_WEIGHT)
         # All may be zero, where far more was expected than came: then there is nothing to imitate
-        return weights / weights.mean().clamp(min=1e-6)
+        return _EVEN_SHARE + (1 - _EVEN_SHARE) * weights / weights.mean().clamp(min=1e-6)
 
     def _update_command(self) -> None:
         """Keep the evaluation command, and how returns are earned, up to date with the best episodes."""
@@ -667,6 +668,7 @@ class UDRL(BaseAlgorithm):
         return {**shapes, "action": self.action_space.shape, "return_to_go": ()}  # type: ignore[dict-item]
 
 
+_EVEN_SHARE = 0.3  # of the weights, so that commands for little are not forgotten
 _MAX_WEIGHT = 20.0  # of one example, as in 1910.00177
 _LONG_EPISODE = 1000  # environment steps after which it is odd that no episode has ended
 

@@ -100,6 +100,7 @@ def run():
             "horizon_scale": 0.03,
             "achievable_expectile": None,
             "normalize_features": False,
+            "dropout_rate": 0.0,
         },
         seed=SEED,
     )

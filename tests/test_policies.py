@@ -7,6 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.utils import ConstantSchedule
 from torch import nn
 
+from sb3_udrl import UDRL
 from sb3_udrl.commands import Command
 from sb3_udrl.policies import N_PROFILE_POINTS, MlpPolicy
 from sb3_udrl.torch_layers import COMMAND_LAYERS
@@ -156,3 +157,20 @@ def test_a_policy_saved_alone_keeps_its_command_and_all_its_settings(tmp_path):
     for state in (None, (np.full(10, 2),)):
         expected, _ = policy.predict(observations, state, deterministic=True)
         np.testing.assert_array_equal(loaded.predict(observations, state, deterministic=True)[0], expected)
+
+
+def test_units_are_dropped_in_training_only():
+    policy = UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={"dropout_rate": 0.5}).policy
+    observations, commands = th.ones(1, 4), th.ones(1, 2)
+    logits = {}
+    for training in (True, False):
+        policy.set_training_mode(training)
+        draws = [policy.get_distribution(observations, commands).distribution.logits for _ in range(5)]
+        logits[training] = {tuple(values.flatten().tolist()) for values in draws}
+    assert len(logits[False]) == 1
+    assert len(logits[True]) == 5
+
+
+def test_a_dropout_rate_of_1_is_refused():
+    with pytest.raises(ValueError, match="dropout_rate=1.0"):
+        UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={"dropout_rate": 1.0})
