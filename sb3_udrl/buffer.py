@@ -30,6 +30,21 @@ class CommandBatch(NamedTuple):
     commands: th.Tensor
     """(desired_return, desired_horizon) = (sum of rewards t1..t2, horizon), float32. Shape: (B, 2)"""
 
+    def take(self, indices: np.ndarray) -> CommandBatch:
+        """
+        :param indices: of examples, shape (N,)
+        :return: these examples
+        """
+        chosen = th.as_tensor(indices, device=self.actions.device)
+        observations = self.observations
+        return CommandBatch(
+            {key: values[chosen] for key, values in observations.items()}
+            if isinstance(observations, dict)
+            else observations[chosen],
+            self.actions[chosen],
+            self.commands[chosen],
+        )
+
 
 class EpisodeBuffer:
     """
@@ -74,6 +89,9 @@ class EpisodeBuffer:
         """Episode lengths in steps. Shape: (n_episodes,)"""
         self.terminated = np.zeros(0, dtype=np.bool_)
         """Whether they ended by themselves, not by a time limit. Shape: (n_episodes,)"""
+        self.numbers = np.zeros(0, dtype=np.int64)
+        """How many episodes came before each of them, forgotten ones included. Shape: (n_episodes,)"""
+        self._n_added = 0
         self._starts = np.zeros(0, dtype=np.int64)
         self._arrays: dict[str, np.ndarray] = {}
         self._n_used = 0  # steps up to the last episode's end, holes included
@@ -114,6 +132,8 @@ class EpisodeBuffer:
         self.returns = np.append(self.returns, returns_to_go[0])
         self.lengths = np.append(self.lengths, len(episode))
         self.terminated = np.append(self.terminated, episode.terminated)
+        self.numbers = np.append(self.numbers, self._n_added)
+        self._n_added += 1
         forgotten = self.retention.forget(self.returns, self.lengths, self.buffer_size)
         self._starts = np.append(self._starts, self._n_used)
         newest = len(self.returns) - 1
@@ -135,6 +155,7 @@ class EpisodeBuffer:
         self.returns = np.delete(self.returns, indices)
         self.lengths = np.delete(self.lengths, indices)
         self.terminated = np.delete(self.terminated, indices)
+        self.numbers = np.delete(self.numbers, indices)
         self._starts = np.delete(self._starts, indices)
 
     def _write(self, arrays: dict[str, np.ndarray], length: int) -> None:
@@ -180,9 +201,20 @@ class EpisodeBuffer:
         :return: the examples
         :raises ValueError: when the buffer is empty
         """
-        if len(self) == 0:
-            raise ValueError("The buffer is empty: collect at least one whole episode before training.")
-        episodes = self._sample_episodes(batch_size, rng)
+        self._check_not_empty()
+        return self.draw(self._sample_episodes(batch_size, rng), rng, env)
+
+    def draw(self, episodes: np.ndarray, rng: np.random.Generator, env: VecNormalize | None = None) -> CommandBatch:
+        """
+        Draw a segment of each of the given episodes.
+
+        :param episodes: indices of remembered episodes, shape (B,)
+        :param rng: source of randomness
+        :param env: normalises the observations, with its statistics of the day
+        :return: the examples, in the same order
+        :raises ValueError: when the buffer is empty
+        """
+        self._check_not_empty()
         lengths = self.lengths[episodes]
         t1, t2, horizons = self.segments.sample(lengths, self.terminated[episodes], rng)
         starts = self._starts[episodes]
@@ -196,6 +228,10 @@ class EpisodeBuffer:
             actions=th.as_tensor(self._arrays["action"][steps], device=self.device),
             commands=th.as_tensor(commands, device=self.device),
         )
+
+    def _check_not_empty(self) -> None:
+        if len(self) == 0:
+            raise ValueError("The buffer is empty: collect at least one whole episode before training.")
 
     def _gather_observations(
         self, starts: np.ndarray, t1: np.ndarray, env: VecNormalize | None

@@ -22,13 +22,14 @@ from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_col
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from typing_extensions import Self
 
-from sb3_udrl.buffer import EpisodeBuffer
+from sb3_udrl.buffer import CommandBatch, EpisodeBuffer
 from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_down, earning_profile
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
 from sb3_udrl.retention import RETENTIONS, Retention
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
+from sb3_udrl.schedules import TRAINING_SCHEDULES, FixedSteps, TrainingSchedule
 from sb3_udrl.segments import SEGMENTS, Segments, TrailingSegments
 from sb3_udrl.variants import resolve_variant
 from sb3_udrl.weighting import WEIGHTINGS, Weighting
@@ -45,8 +46,8 @@ class UDRL(BaseAlgorithm):
     Papers: https://arxiv.org/abs/1912.02877 (Srivastava et al. 2019, the algorithm; symbols and section numbers below
     are from here) and https://arxiv.org/abs/1912.02875 (Schmidhuber 2019).
 
-    The arguments that take a variant (``retention``, ``command_sampler``, ``segments``, ``weighting``) accept its name,
-    ``{name: {argument: value}}``, or an object.
+    The arguments that take a variant (``retention``, ``command_sampler``, ``segments``, ``weighting``, and
+    ``gradient_steps`` where it is not a number) accept its name, ``{name: {argument: value}}``, or an object.
 
     With :class:`~stable_baselines3.common.vec_env.VecNormalize`, commands and returns stay in the env's own reward;
     like in SB3's off-policy algorithms, what is remembered is not normalised.
@@ -62,7 +63,9 @@ class UDRL(BaseAlgorithm):
     :param train_freq: how much to collect between updates, in steps of the (vectorised) env, or as
         ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
     :param gradient_steps: gradient steps per update (n_updates_per_iter); a fraction below 1 for that many per
-        environment step, -1 for one per environment step
+        environment step, -1 for one per environment step; or ``"epochs"`` for passes over the buffer until episodes
+        that are held out are predicted no better (``{"epochs": {"max_epochs": 100, "patience": 10}}``), see
+        :mod:`sb3_udrl.schedules`
     :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"``, ``"best+recent"``
         (half of each), or ``"best+spread"``, half of them the best and half of them spread over all returns, so that
         small commands are not forgotten
@@ -110,7 +113,7 @@ class UDRL(BaseAlgorithm):
         learning_starts: int | tuple[int, str] = (50, "episode"),
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (1, "episode"),
-        gradient_steps: float = 0.25,
+        gradient_steps: float | str | dict[str, Any] | TrainingSchedule = 0.25,
         retention: str | dict[str, Any] | Retention = "recent",
         command_sampler: str | dict[str, Any] | CommandSampler = "more",
         segments: str | float | dict[str, Any] | Segments = "deadline",
@@ -185,6 +188,7 @@ class UDRL(BaseAlgorithm):
         self._train_freq = _to_train_freq("train_freq", self.train_freq, minimum=1)
         self._learning_starts = _to_train_freq("learning_starts", self.learning_starts, minimum=0)
         self._sampler = resolve_variant("command_sampler", self.command_sampler, COMMAND_SAMPLERS, CommandSampler)
+        self._schedule = self._resolve_schedule()
         self._episodes = EpisodeAccumulator(self.n_envs)
         # load() calls this with the saved arguments already in place
         if getattr(self, "replay_buffer", None) is None:
@@ -204,17 +208,23 @@ class UDRL(BaseAlgorithm):
             return TrailingSegments(self.segments)
         return resolve_variant("segments", self.segments, SEGMENTS, Segments)
 
-    def _check_arguments(self) -> None:
-        """:raises ValueError: for an argument that is out of range; the variants check their own"""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: a batch needs at least one example.")
+    def _resolve_schedule(self) -> TrainingSchedule | None:
+        """:return: the schedule that ``gradient_steps`` names; None where it is a number"""
+        if isinstance(self.gradient_steps, (str, dict, TrainingSchedule)):
+            return resolve_variant("gradient_steps", self.gradient_steps, TRAINING_SCHEDULES, TrainingSchedule)
         if self.gradient_steps != -1 and not (
             0 <= self.gradient_steps < 1 or self.gradient_steps == int(self.gradient_steps) > 0
         ):
             raise ValueError(
                 f"gradient_steps={self.gradient_steps}: use a whole number, a fraction below 1 (per environment step), "
-                "or -1 (one per environment step)."
+                "-1 (one per environment step), or 'epochs'."
             )
+        return None
+
+    def _check_arguments(self) -> None:
+        """:raises ValueError: for an argument that is out of range; the variants check their own"""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size}: a batch needs at least one example.")
         if not 0 <= self.exploration_eps <= 1:
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
@@ -316,7 +326,7 @@ class UDRL(BaseAlgorithm):
                 break  # out of steps: the next learn() goes on with it
             gradient_steps = self._gradient_steps_due(self._rollout_steps * self.n_envs)
             self._rollout_steps = self._rollout_episodes = 0
-            if gradient_steps > 0 and len(self.replay_buffer) > 0:
+            if gradient_steps != 0 and len(self.replay_buffer) > 0:
                 self.train(gradient_steps, self.batch_size)
             iteration += 1
             if log_interval is not None and iteration % log_interval == 0:
@@ -341,11 +351,14 @@ class UDRL(BaseAlgorithm):
                 return True
         return should_collect_more_steps(self._train_freq, self._rollout_steps, self._rollout_episodes)
 
-    def _gradient_steps_due(self, n_steps: int) -> int:
+    def _gradient_steps_due(self, n_steps: int) -> int | TrainingSchedule:
         """
         :param n_steps: environment steps since the last update
-        :return: how many gradient steps to make
+        :return: how many gradient steps to make, or what decides it
         """
+        if isinstance(self.gradient_steps, (str, dict, TrainingSchedule)):
+            assert self._schedule is not None
+            return self._schedule
         if self.gradient_steps == -1:
             return n_steps
         if 0 < self.gradient_steps < 1:
@@ -475,42 +488,58 @@ class UDRL(BaseAlgorithm):
                     "Find the cause with stable_baselines3.common.vec_env.VecCheckNan."
                 )
 
-    def train(self, gradient_steps: int, batch_size: int) -> None:
+    def train(self, gradient_steps: int | TrainingSchedule, batch_size: int) -> None:
         """
         Learn from the buffer, by maximum likelihood of what was done (Algorithm 1, line 4).
 
-        :param gradient_steps: number of gradient steps
+        :param gradient_steps: number of gradient steps, or what decides it
         :param batch_size: examples per step
         :raises ValueError: when no episode has finished yet
         """
-        buffer = self.replay_buffer
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         normalize = self._vec_normalize_env if self._normalizes_batches() else None
+        schedule = gradient_steps if isinstance(gradient_steps, TrainingSchedule) else FixedSteps(gradient_steps)
 
         losses, achievable_losses, entropies = [], [], []
-        for _ in range(gradient_steps):
-            batch = buffer.sample(batch_size, self._rng, normalize)
-            evaluation = self.policy.evaluate_actions(*batch)
-            log_prob, entropy = evaluation.log_prob, evaluation.entropy
-            mean_entropy = -log_prob.mean() if entropy is None else entropy.mean()
-            loss = -(self._weights(evaluation.advantages) * log_prob).mean() - self.ent_coef * mean_entropy
+        for batch in schedule.batches(self.replay_buffer, batch_size, self._rng, normalize, self._held_out_loss):
+            loss, achievable_loss, entropy = self._losses(batch)
             self.policy.optimizer.zero_grad()
             # No weight is in both, so they need no coefficient
-            (loss + evaluation.achievable_loss.mean()).backward()
+            (loss + achievable_loss).backward()
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
             losses.append(loss.item())
-            achievable_losses.append(evaluation.achievable_loss.mean().item())
-            entropies.append(mean_entropy.item())
+            achievable_losses.append(achievable_loss.item())
+            entropies.append(entropy.item())
+        if not losses:
+            return  # all episodes are held out
 
-        self._n_updates += gradient_steps
+        self._n_updates += len(losses)
         self._update_command()
         self.logger.record("train/loss", np.mean(losses))
         self.logger.record("train/achievable_loss", np.mean(achievable_losses))
         self.logger.record("train/entropy", np.mean(entropies))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for key, value in schedule.logs().items():
+            self.logger.record(f"train/{key}", value)
+
+    def _losses(self, batch: CommandBatch) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """:return: the loss of the behaviour function, that of the achievable return, and the entropy, each a scalar"""
+        evaluation = self.policy.evaluate_actions(*batch)
+        log_prob, entropy = evaluation.log_prob, evaluation.entropy
+        mean_entropy = -log_prob.mean() if entropy is None else entropy.mean()
+        loss = -(self._weights(evaluation.advantages) * log_prob).mean() - self.ent_coef * mean_entropy
+        return loss, evaluation.achievable_loss.mean(), mean_entropy
+
+    def _held_out_loss(self, batch: CommandBatch) -> float:
+        """:return: the loss of the behaviour function on examples that nothing is learned from, not even their scale"""
+        self.policy.set_training_mode(False)
+        with th.no_grad():
+            loss, _, _ = self._losses(batch)
+        self.policy.set_training_mode(True)
+        return loss.item()
 
     def _weights(self, advantages: th.Tensor) -> th.Tensor:
         """:return: how much each example of a batch counts, 1 on average, shape (B,)"""
@@ -595,7 +624,15 @@ class UDRL(BaseAlgorithm):
     # ------------------------------------------------------------------ saving
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_rng", "_episodes", "_sampler", "_train_freq", "_learning_starts"]
+        return [
+            *super()._excluded_save_params(),
+            "_rng",
+            "_episodes",
+            "_sampler",
+            "_schedule",
+            "_train_freq",
+            "_learning_starts",
+        ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -21,6 +21,7 @@ ORDER = [
         "segments",
         "weighting",
         "buffer",
+        "schedules",
     ),
     *("torch_layers", "policies", "udrl"),
     *("evaluation", "plotting", "callbacks", "__main__"),
