@@ -1,7 +1,6 @@
 """The RL Zoo's commands work with UDRL: each is run for real on a small job, and what it leaves behind is looked at."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -15,7 +14,6 @@ from sb3_udrl import UDRL
 
 pytest.importorskip("rl_zoo3")
 
-ROOT = pathlib.Path(__file__).parent.parent
 ENV_ID = "CartPole-v1"
 TRAIN = ["train", "--algo", "udrl", "--env", ENV_ID, "--eval-freq", "500", "--eval-episodes", "2", "--seed", "1"]
 
@@ -118,21 +116,6 @@ def test_the_stock_commands_know_udrl_by_a_module_of_the_users(tmp_path):
     stock = [*TRAIN, "-n", 600, "--conf-file", "sb3_udrl.zoo.hyperparams"]
     zoo(tmp_path, *stock[1:], module="rl_zoo3.train")
     assert (tmp_path / "logs" / "udrl" / f"{ENV_ID}_1" / f"{ENV_ID}.zip").exists()
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "hyperparams").glob("*.yml")), ids=lambda path: path.stem)
-def test_every_configuration_is_made_of_valid_arguments(path):
-    from torch import nn
-
-    for env_id, config in yaml.safe_load(path.read_text()).items():
-        arguments = {key: value for key, value in config.items() if key not in ZOO_KEYS}
-        if isinstance(arguments.get("policy_kwargs"), str):
-            arguments["policy_kwargs"] = eval(arguments["policy_kwargs"], {"dict": dict, "nn": nn})
-        if not env_id.startswith(".") and "Vizdoom" not in env_id:
-            UDRL("MlpPolicy", ENV_ID, **{key: value for key, value in arguments.items() if key != "policy"})
-
-
-ZOO_KEYS = {"n_timesteps", "n_envs", "normalize", "env_wrapper", "frame_stack"}
 
 
 @pytest.mark.parametrize(
