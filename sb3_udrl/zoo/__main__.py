@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -49,14 +50,7 @@ def with_config(arguments: list[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("-conf", "--conf-file")
-    parser.add_argument("--trial-id", type=int)
     known, others = parser.parse_known_args(arguments)
-    if known.trial_id == 0:
-        sys.exit(
-            "--trial-id 0: rl_zoo3 takes trial 0 for none, and would train without its settings. Use another trial."
-        )
-    if known.trial_id is not None:
-        others += ["--trial-id", str(known.trial_id)]
     name = known.conf_file or ("udrl" if known.algo == "udrl" else None)
     if name is None:
         return arguments
@@ -83,6 +77,33 @@ def check_trial(arguments: list[str]) -> None:
         sys.exit(
             "--trial-id 0: rl_zoo3 takes trial 0 for none, and would train without its settings. Use another trial."
         )
+
+
+def prepare_storage(arguments: list[str]) -> None:
+    """
+    Create the tables of a search in a database, so that several workers may be started at once: left to themselves, all
+    of them try, and Optuna ends those that come second.
+
+    :param arguments: of ``train``
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--storage")
+    storage = parser.parse_known_args(arguments)[0].storage
+    if storage is None or "://" not in storage:
+        return
+    from optuna.storages import RDBStorage  # optional
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for seconds in (1, 2, None):
+        try:
+            RDBStorage(storage)
+            return
+        except ImportError as error:
+            sys.exit(f"--storage needs the module {getattr(error.__cause__, 'name', error)}, which is not installed.")
+        except SQLAlchemyError as error:
+            if seconds is None:
+                sys.exit(f"--storage: the database cannot be used. {error}")
+            time.sleep(seconds)
 
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -142,7 +163,7 @@ def check_tools(name: str) -> None:
     :param name: the command
     """
     if name == "push_to_hub":
-        from huggingface_sb3 import push_to_hub
+        push_to_hub = importlib.import_module("huggingface_sb3.push_to_hub")  # not the function of that name
 
         # rl_zoo3 2.9.2 imports a name that the package it requires has made private
         if not hasattr(push_to_hub, "generate_metadata"):
@@ -161,6 +182,7 @@ def run(name: str, arguments: list[str]) -> None:
     options: list[str] = []
     if name == "train":
         check_trial(arguments)
+        prepare_storage(arguments)
         arguments = with_config(arguments)
     if name in PLAYING:
         arguments, options = split_command(arguments)
