@@ -21,11 +21,12 @@ optuna = pytest.importorskip("optuna")
 
 from rl_zoo3.callbacks import TrialEvalCallback  # noqa: E402
 
+from sb3_udrl.zoo.__main__ import prepare_storage  # noqa: E402
 from sb3_udrl.zoo.hyperparams_opt import convert_udrl_params, sample_udrl_params  # noqa: E402
 
 ENV_ID = "CartPole-v1"
 SEARCH = [
-    *("train", "--algo", "udrl", "--env", ENV_ID, "-n", "300", "-optimize", "--study-name", "udrl"),
+    *("train", "--algo", "udrl", "--env", ENV_ID, "-n", "200", "-optimize", "--study-name", "udrl"),
     *("--sampler", "random", "--pruner", "none", "--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots"),
 ]
 
@@ -105,13 +106,22 @@ def finish(*workers):
     return outputs
 
 
-def test_a_journal_file_keeps_the_study_and_goes_on_with_it(tmp_path):
-    for _ in range(2):
-        finish(start(tmp_path, "--storage", "study/udrl.log", "--n-trials", 2))
-    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study" / "udrl.log"))
-    study = optuna.load_study(study_name="udrl", storage=optuna.storages.JournalStorage(backend))
-    assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
-    assert all(trial.value > 0 for trial in study.trials)
+def test_a_study_in_a_journal_file_is_gone_on_with(tmp_path):
+    def load(load_if_exists):
+        backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "udrl.log"))
+        storage = optuna.storages.JournalStorage(backend)
+        return optuna.create_study(
+            study_name="udrl", storage=storage, direction="maximize", load_if_exists=load_if_exists
+        )
+
+    study = load(False)
+    trial = study.ask()
+    sample_udrl_params(trial, 2, 8, {})
+    study.tell(trial, 1.0)
+    finish(start(tmp_path, "--storage", "udrl.log", "--n-trials", 2))
+    trials = load(True).trials
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert all(trial.value >= 1 for trial in trials)
 
 
 @pytest.fixture(scope="module")
@@ -151,17 +161,17 @@ def postgresql():
         ("sqlite:////no/such/folder/study.db", "--storage: the database cannot be used."),
     ],
 )
-def test_a_storage_that_cannot_be_used_is_told_in_a_sentence(storage, message, tmp_path):
-    output, _ = start(tmp_path, "--storage", storage).communicate(timeout=300)
-    assert output.startswith(message)
-    assert "Traceback" not in output
+def test_a_storage_that_cannot_be_used_is_told_in_a_sentence(storage, message, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(SystemExit, match=message):
+        prepare_storage(["--algo", "udrl", "--storage", storage])
 
 
 def test_two_workers_share_a_study_on_a_postgresql_server(postgresql, tmp_path):
     folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:
         folder.mkdir()
-    workers = [start(folder, "--storage", postgresql, "--max-total-trials", 8) for folder in folders]
+    workers = [start(folder, "--storage", postgresql, "--max-total-trials", 6) for folder in folders]
     did = [
         {int(number) for number in re.findall(r"Trial (\d+) finished with value", output)}
         for output in finish(*workers)
@@ -174,4 +184,4 @@ def test_two_workers_share_a_study_on_a_postgresql_server(postgresql, tmp_path):
     storage.engine.dispose()
     completed = {trial.number for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE}
     assert did[0] | did[1] == completed
-    assert 8 <= len(completed) <= 9  # both may see room for a last one
+    assert 6 <= len(completed) <= 7  # both may see room for a last one

@@ -1,6 +1,9 @@
 """The RL Zoo's commands work with UDRL: each is run for real on a small job, and what it leaves behind is looked at."""
 
 import os
+import pickle
+import re
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +11,7 @@ import numpy as np
 import optuna
 import pytest
 import yaml
+from hub import running_hub
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_udrl import UDRL
@@ -18,12 +22,12 @@ ENV_ID = "CartPole-v1"
 TRAIN = ["train", "--algo", "udrl", "--env", ENV_ID, "--eval-freq", "500", "--eval-episodes", "2", "--seed", "1"]
 
 
-def zoo(folder, *arguments, module="sb3_udrl.zoo", check=True):
+def zoo(folder, *arguments, module="sb3_udrl.zoo", check=True, **environment):
     """Run a command in a folder of its own, as a user would; return what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "SDL_VIDEODRIVER": "dummy", "MPLBACKEND": "agg", "WANDB_MODE": "offline"},
+        env={**os.environ, "SDL_VIDEODRIVER": "dummy", "MPLBACKEND": "agg", "WANDB_MODE": "offline", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -99,11 +103,112 @@ def test_hyper_parameters_are_searched_and_those_of_a_trial_can_be_trained(tmp_p
     assert model.batch_size == 2 ** study.trials[1].params["batch_size_pow"]
 
 
-def test_learning_curves_are_plotted(trained):
+def test_learning_curves_are_plotted(trained, tmp_path):
     pytest.importorskip("seaborn")
+    runs = trained / "logs" / "udrl"
     zoo(trained, "plot_train", "-a", "udrl", "-e", ENV_ID, "-f", "logs")
-    zoo(trained, "all_plots", "-a", "udrl", "-e", ENV_ID, "-f", "logs", "--no-display", "-o", "post")
-    assert (trained / "post.pkl").stat().st_size > 0
+    for number in (1, 2):  # of one run alone rl_zoo3 makes no table
+        shutil.copytree(runs / f"{ENV_ID}_1", tmp_path / "logs" / "udrl" / f"{ENV_ID}_{number}")
+    table = zoo(tmp_path, "all_plots", "-a", "udrl", "-e", ENV_ID, "-f", "logs", "--no-display", "-o", "post")
+    last = np.load(runs / f"{ENV_ID}_1" / "evaluations.npz")["results"][-1].mean()
+    assert re.search(rf"{ENV_ID} *\| *{last:.0f} \+/- 0", table)
+    output = zoo(tmp_path, "plot_from_file", "-i", "post.pkl", "-l", "ours", "-b", "-o", "box.svg")
+    assert "keys: ['UDRL-logs']" in output
+    assert "<svg" in (tmp_path / "box.svg").read_text()
+
+
+def seconds(video):
+    """How long a video is."""
+    command = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", str(video)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_training_is_recorded_from_its_checkpoints_to_its_end(trained, tmp_path):
+    pytest.importorskip("moviepy")
+    pytest.importorskip("pygame")
+    run = tmp_path / "logs" / "udrl" / f"{ENV_ID}_1"
+    shutil.copytree(trained / "logs" / "udrl" / f"{ENV_ID}_1", run)
+    (run / "best_model.zip").unlink()
+    asked = ["--desired-return", 10, "--desired-horizon", 10]
+    zoo(tmp_path, "record_training", "--algo", "udrl", "--env", ENV_ID, "-f", "logs", "-n", 30, *asked)
+    training = run / "videos" / "training.mp4"
+    parts = sorted(path for path in (run / "videos").glob("*.mp4") if path != training)
+    assert [path.name.partition("-udrl")[0] for path in parts] == ["checkpoint-1000", "checkpoint-2000", "final-model"]
+    assert seconds(training) == pytest.approx(sum(map(seconds, parts)), rel=0.1)
+
+
+def test_without_ffmpeg_recording_a_training_says_what_is_missing(tmp_path):
+    output = zoo(tmp_path, "record_training", "--algo", "udrl", "--env", ENV_ID, check=False, PATH="/nowhere")
+    assert output.startswith("record_training joins its videos with the program ffmpeg")
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """A folder in which an agent has been trained with VecNormalize, and tracked by Weights & Biases."""
+    pytest.importorskip("wandb")
+    folder = tmp_path_factory.mktemp("tracked")
+    zoo(folder, *TRAIN, "-n", 2000, "--track", "-params", "normalize:True")
+    return folder
+
+
+def test_weights_and_biases_sees_all_our_keys(tracked):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    (events,) = (tracked / "runs").rglob("events.out.tfevents.*")
+    logs = accumulator.EventAccumulator(str(events)).Reload()
+    keys = set(logs.Tags()["scalars"])
+    ours = {
+        "rollout/desired_return",
+        "rollout/command_error",
+        "train/loss",
+        "train/achievable_loss",
+        "buffer/return_max",
+    }
+    assert ours | {"rollout/ep_rew_mean", "eval/mean_reward", "time/fps"} <= keys
+    (record,) = (tracked / "wandb").rglob("offline-run-*/*.wandb")
+    seen = record.read_bytes()
+    assert [key for key in sorted(keys) if key.encode() not in seen] == []
+
+
+def test_agents_are_benchmarked_with_their_normalisation(tracked):
+    run = tracked / "logs" / "udrl" / f"{ENV_ID}_1"
+    with (run / ENV_ID / "vecnormalize.pkl").open("rb") as file:
+        statistics = pickle.load(file)
+    assert statistics.obs_rms.count > 2000
+    zoo(tracked, "benchmark", "--no-hub", "--log-dir", "logs", "--benchmark-dir", "bench", "-n", 300)
+    played = np.genfromtxt(
+        tracked / "bench" / f"udrl-{ENV_ID}" / "0.monitor.csv", delimiter=",", skip_header=1, names=True
+    )
+    header, _, row = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (tracked / "bench" / "benchmark.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    result = dict(zip(header, row, strict=True))
+    assert (result["algo"], result["env_id"]) == ("udrl", ENV_ID)
+    assert float(result["mean_reward"]) == pytest.approx(played["r"].mean(), abs=0.001)
+    assert (tracked / "benchmark.md").exists()
+
+
+def test_an_agent_that_is_pushed_to_the_hub_can_be_loaded_from_it(trained, tmp_path):
+    with running_hub(tmp_path / "hub") as address:
+        environment = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_ours", "HF_HOME": str(tmp_path / "home")}
+        shared = ["--algo", "udrl", "--env", ENV_ID, "--organization", "us"]
+        zoo(trained, "push_to_hub", *shared, "-f", "logs", "--no-render", **environment)
+        card = (tmp_path / "hub" / "us" / f"udrl-{ENV_ID}" / "README.md").read_text()
+        assert f"**UDRL** Agent playing **{ENV_ID}**" in card
+        load = ["load_from_hub", *shared, "-f", "loaded"]
+        refused = zoo(tmp_path, *load, check=False, **environment)
+        assert "you can set the environment variable `TRUST_REMOTE_CODE` to `True`" in refused
+        assert "Traceback" not in refused
+        zoo(tmp_path, *load, **environment, TRUST_REMOTE_CODE="True")
+    pushed, loaded = (
+        UDRL.load(folder / "udrl" / f"{ENV_ID}_1" / f"{ENV_ID}.zip")
+        for folder in (trained / "logs", tmp_path / "loaded")
+    )
+    assert loaded.command == pushed.command
+    for ours, theirs in zip(pushed.policy.parameters(), loaded.policy.parameters(), strict=True):
+        assert ours.equal(theirs)
 
 
 def test_stock_algorithms_train_beside_it(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from sb3_udrl.udrl import UDRL
-from sb3_udrl.zoo import register
+from sb3_udrl.zoo import hub, register
 from sb3_udrl.zoo.hyperparams import config_file
 
 # Those with a function run as one; the others are scripts
@@ -158,16 +158,10 @@ def redirected(command: list[str], options: list[str]) -> list[str]:
 
 def check_tools(name: str) -> None:
     """
-    Mend or name what the Zoo misses by its own fault.
+    End with a sentence where a program is missing that the Zoo does not look for.
 
     :param name: the command
     """
-    if name == "push_to_hub":
-        push_to_hub = importlib.import_module("huggingface_sb3.push_to_hub")  # not the function of that name
-
-        # rl_zoo3 2.9.2 imports a name that the package it requires has made private
-        if not hasattr(push_to_hub, "generate_metadata"):
-            push_to_hub.generate_metadata = push_to_hub._generate_metadata
     if name == "record_training" and shutil.which("ffmpeg") is None:
         sys.exit("record_training joins its videos with the program ffmpeg, which is not installed. Install ffmpeg.")
 
@@ -187,6 +181,7 @@ def run(name: str, arguments: list[str]) -> None:
     if name in PLAYING:
         arguments, options = split_command(arguments)
     check_tools(name)
+    hub.mend()
     register(commanded(options))
     sys.argv = [f"sb3_udrl.zoo {name}", *arguments]
     call = subprocess.call
