@@ -12,6 +12,7 @@ import optuna
 import pytest
 import yaml
 from hub import running_hub
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_udrl import UDRL
@@ -58,16 +59,37 @@ def test_train_leaves_all_that_the_zoo_promises(trained):
     assert list((trained / "tb").rglob("events.out.tfevents.*"))
 
 
-def test_enjoy_plays_the_trained_agent(trained):
-    output = zoo(trained, "enjoy", "--algo", "udrl", "--env", ENV_ID, "-f", "logs", "-n", 600, "--no-render")
-    assert "Mean reward" in output
+def returns_of(model, n_steps):
+    """What a model gets in the episodes that end within so many steps, in the environment that enjoy plays in."""
+    env = make_vec_env(ENV_ID, seed=0)
+    observation, state, start, returns, so_far = env.reset(), None, np.ones(1, bool), [], 0.0
+    for _ in range(n_steps):
+        action, state = model.predict(observation, state, start, deterministic=True)
+        observation, reward, start, _ = env.step(action)
+        so_far += reward[0]
+        if start[0]:
+            returns.append(so_far)
+            so_far = 0.0
+    return returns
 
 
-def test_enjoy_takes_a_command(trained):
+@pytest.mark.parametrize("command", [None, (10, 20)])
+def test_enjoy_plays_the_trained_agent_under_its_own_command_or_another(trained, command):
+    options = [] if command is None else ["--desired-return", command[0], "--desired-horizon", command[1]]
+    shared = ["enjoy", "--algo", "udrl", "--env", ENV_ID, "-f", "logs", "-n", 600, "--no-render"]
+    played = [float(value) for value in re.findall(r"Episode Reward: (\S+)", zoo(trained, *shared, *options))]
+    model = UDRL.load(trained / "logs" / "udrl" / f"{ENV_ID}_1" / f"{ENV_ID}.zip")
+    own = returns_of(model, 600)
+    if command is not None:
+        model.set_command(*command)
+    assert played == returns_of(model, 600)
+    assert (played == own) == (command is None)
+
+
+def test_enjoy_refuses_a_command_that_nobody_can_obey(trained):
     shared = ["enjoy", "--algo", "udrl", "--env", ENV_ID, "-f", "logs", "-n", 100, "--no-render"]
     output = zoo(trained, *shared, "--desired-return", 10, "--desired-horizon", 0.5, check=False)
     assert "The desired horizon is 0.5" in output
-    zoo(trained, *shared, "--desired-return", 10, "--desired-horizon", 20)
 
 
 def test_a_video_is_recorded(trained):
