@@ -65,10 +65,10 @@ class Epochs(TrainingSchedule):
     """
     Passes over one example of each episode, until episodes that are held out are predicted no better.
 
-    Of every remembered episode one segment is drawn; a pass makes gradient steps on all of them, in random order and
-    in batches of at most ``batch_size``, so ``weighting`` plays no part. An update ends when ``patience`` passes have
-    brought no smaller loss on the episodes that are held out. The weights stay as the last pass left them, not as they
-    were when that loss was smallest, as in the PyPI package upside-down-rl.
+    Of every remembered episode one segment is drawn; a pass makes gradient steps on those of the episodes that are not
+    held out, in random order and in batches of at most ``batch_size``, so ``weighting`` plays no part. An update ends
+    when ``patience`` passes have brought no smaller loss on the held-out ones. The weights stay as the last pass left
+    them, not as they were when that loss was smallest, as in the PyPI package upside-down-rl.
 
     Whether an episode is held out depends only on how many came before it, so that it stays so for all updates.
 

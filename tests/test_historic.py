@@ -1,0 +1,33 @@
+"""The runs of the historic systems are cut into their iterations rightly, and none is repeated."""
+
+import json
+
+import numpy as np
+import pytest
+from toy_envs import CountdownEnv
+
+from sb3_udrl import UDRL
+from sb3_udrl.benchmark import historic
+
+
+def test_training_is_cut_into_warm_up_and_whole_iterations():
+    model = UDRL("MlpPolicy", CountdownEnv(), learning_starts=(3, "episode"), train_freq=(2, "episode"))
+    lengths = np.array([1, 2, 3, 4, 5, 6, 7, 8])
+    # The last episode belongs to an iteration that was not finished
+    assert historic.iterations(model, 10.0 * lengths, lengths) == [(6, 20.0), (15, 45.0), (28, 65.0)]
+
+
+@pytest.mark.slow
+def test_a_historic_system_is_trained_through_the_zoo_and_not_twice(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("rl_zoo3")
+    out = tmp_path / "results.jsonl"
+    arguments = ["--conf-file", "udrl_notebook", "--env", "CartPole-v1", "--seeds", "5", "-n", "2500"]
+    monkeypatch.setattr("sys.argv", ["historic", *arguments, "--command", "20", "20", "--out", str(out)])
+    historic.main()
+    (result,) = map(json.loads, out.read_text().splitlines())
+    assert (result["seed"], result["timesteps"]) == (5, 2500)
+    assert result["n_updates"] == 300 * len(result["training"])  # after the warm-up and after each iteration
+    assert [one["desired_return"] for one in result["evaluations"]][2:] == [20, 20]
+    monkeypatch.setattr(historic, "run", lambda *settings: pytest.fail("it was run again"))
+    historic.main()
+    assert "| 5 | 2500 |" in capsys.readouterr().out
