@@ -32,6 +32,7 @@ def sample_udrl_params(
     trial.suggest_categorical("net_arch", sorted(NET_ARCHS))
     trial.suggest_categorical("activation_fn", sorted(ACTIVATIONS))
     trial.suggest_categorical("normalize_features", [True, False])
+    trial.suggest_float("dropout_rate", 0.0, 0.5)
     return convert_udrl_params(trial.params)
 
 
@@ -100,6 +101,7 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
             "net_arch": NET_ARCHS[params["net_arch"]],
             "activation_fn": ACTIVATIONS[params["activation_fn"]],
             "normalize_features": params["normalize_features"],
+            "dropout_rate": params["dropout_rate"],
         },
     }
 
