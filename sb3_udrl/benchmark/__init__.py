@@ -1,1 +1,1 @@
-"""Studies whose results stand in the docs, each with the command that regenerates it."""
+"""Side-by-side studies against SB3's own algorithms: ``python -m sb3_udrl.benchmark run ...``, then ``report``."""

@@ -1,0 +1,187 @@
+"""A study: runs as jobs in a joblib pool, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch as th
+
+from sb3_udrl.benchmark.progress import Display
+from sb3_udrl.benchmark.results import Results
+from sb3_udrl.benchmark.runs import Plan, Run
+from sb3_udrl.benchmark.storage import Store, StoreError
+from sb3_udrl.benchmark.training import Unsuitable, check, train
+
+BACKENDS = ("loky", "ray", "dask")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """
+    How runs are run, which changes nothing of what comes out.
+
+    :param backend: joblib's: ``"loky"`` (processes of this machine), ``"ray"``, ``"dask"``
+    :param jobs: how many at a time; -1 for all CPUs
+    :param device: where the networks run
+    :param save_models: whether to keep the models
+    :param tensorboard: whether to log for TensorBoard
+    """
+
+    backend: str = "loky"
+    jobs: int = -1
+    device: str = "cpu"
+    save_models: bool = False
+    tensorboard: bool = False
+
+
+def run_study(plan: Plan, url: str, engine: Engine) -> dict[str, str]:
+    """
+    Run what is not finished yet.
+
+    :param plan: which runs
+    :param url: where results go
+    :param engine: how
+    :return: what went wrong, by run
+    :raises ValueError: when something cannot work; nothing has been trained then
+    :raises StoreError: when results cannot be written; nothing has been trained then
+    """
+    runs, skipped = plan.runs()
+    runs = suitable(runs, skipped)
+    results = Results(Store(url))
+    results.store.check()
+    results.skip(skipped)
+    finished = set(results.finished())
+    todo = [run for run in runs if run.name not in finished]
+    for run in todo:
+        results.stop_beating(run.name)  # those of a study that was killed
+    with Display(runs, skipped, results):
+        return run_all(todo, results, engine)
+
+
+def suitable(runs: list[Run], skipped: dict[tuple[str, str], str]) -> list[Run]:
+    """
+    :param runs: the runs
+    :param skipped: pairs that are skipped; those whose algorithm cannot act in the environment are added
+    :return: the others
+    :raises ValueError: when settings do not work
+    """
+    for run in {(run.env, run.algo): run for run in runs}.values():
+        try:
+            check(run)
+        except Unsuitable as reason:
+            skipped[run.env, run.algo] = str(reason)
+    return [run for run in runs if (run.env, run.algo) not in skipped]
+
+
+def run_all(todo: list[Run], results: Results, engine: Engine) -> dict[str, str]:
+    """
+    :param todo: runs that are not finished
+    :param results: where results go
+    :param engine: how
+    :return: what went wrong, by run
+    """
+    problems: dict[str, str] = {}
+    while todo:
+        try:
+            outcomes = _run_in_pool(todo, results.store.url, engine)
+        except Exception as error:  # each engine has its own
+            # A process died, and took the pool with it. The others go on, unless it happens again
+            reason = f"its process, or another one of the pool, was killed ({type(error).__name__}: {error})"
+            outcomes = dict.fromkeys((run.name for run in todo), reason)
+        finished = set(results.finished())
+        for name, problem in outcomes.items():
+            if problem is not None:
+                problems[name] = problem
+            elif name not in finished:
+                problems[name] = "its result went elsewhere: machines of a cluster must share DIR, as s3:// does"
+        left = [run for run in todo if run.name not in finished and "was killed" in problems.get(run.name, "")]
+        if len(left) == len(todo):
+            break
+        for run in left:
+            del problems[run.name]
+        todo = left
+    return {name: problem for name, problem in problems.items() if name not in finished}
+
+
+def _run_in_pool(todo: list[Run], url: str, engine: Engine) -> dict[str, str | None]:
+    with _backend(engine):
+        outcomes = joblib.Parallel(batch_size=1)(joblib.delayed(run_once)(run, url, engine) for run in todo)
+    return dict(zip((run.name for run in todo), outcomes, strict=True))
+
+
+@contextlib.contextmanager
+def _backend(engine: Engine) -> Iterator[None]:
+    """Connect joblib to the engine, which must be running where it is a cluster."""
+    with contextlib.ExitStack() as stack:
+        if engine.backend == "ray":
+            import ray
+            from ray.util.joblib import register_ray
+
+            register_ray()
+            if not ray.is_initialized():
+                ray.init(log_to_driver=False)  # RAY_ADDRESS, or the cluster that runs on this machine
+        if engine.backend == "dask":
+            from distributed import Client
+
+            stack.enter_context(Client())  # DASK_SCHEDULER_ADDRESS, or a cluster of its own
+        stack.enter_context(joblib.parallel_config(engine.backend, n_jobs=engine.jobs))
+        yield
+
+
+def run_once(run: Run, url: str, engine: Engine) -> str | None:
+    """
+    Do one run, in whatever process, and store what came of it.
+
+    :param run: what to do
+    :param url: where results go
+    :param engine: how
+    :return: what went wrong; None when nothing did
+    """
+    th.set_num_threads(1)  # networks this small run fastest on one, and others run beside
+    results = Results(Store(url))
+
+    def put_tensorboard(folder: Path) -> None:
+        for path in folder.rglob("events.*"):
+            results.store.write(f"tensorboard/{run.name}/{path.name}", path.read_bytes())
+
+    try:
+        results.store.check()
+        results.beat(run, 0, None)
+        record, files = train(
+            run,
+            lambda step, mean_return: results.beat(run, step, mean_return),
+            engine.device,
+            engine.save_models,
+            put_tensorboard if engine.tensorboard else None,
+        )
+        results.finish(run, record, files)
+    except StoreError as error:
+        return str(error)
+    except Exception as error:  # one run's failure is no other's
+        reason = f"{type(error).__name__}: {error}"
+        with contextlib.suppress(StoreError):
+            results.fail(run, reason, traceback.format_exc())
+        return reason
+    finally:
+        results.stop_beating(run.name)
+    return None
+
+
+def problems_text(problems: dict[str, str]) -> str:
+    """
+    :param problems: what went wrong, by run
+    :return: the same in words, each reason once
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in problems.items():
+        by_reason.setdefault(reason, []).append(name)
+    lines: list[Any] = [f"{len(problems)} runs are not finished:"]
+    for reason, names in by_reason.items():
+        lines.append(f"  {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}")
+    return "\n".join(lines)
