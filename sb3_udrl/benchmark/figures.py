@@ -1,0 +1,192 @@
+"""The pictures of a study. Line styles and markers tell algorithms apart without colours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from sb3_udrl.benchmark.comparison import Environment, overall
+from sb3_udrl.benchmark.statistics import Interval, performance_profile, stratified_interval
+from sb3_udrl.plotting import plot_calibration
+
+# Colours that differ in brightness and for colour-blind eyes (Okabe and Ito), line styles, markers
+STYLES: list[tuple[str, Any, str]] = [
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#009E73", "-.", "^"),
+    ("#E69F00", ":", "D"),
+    ("#333333", (0, (5, 1, 1, 1, 1, 1)), "v"),
+    ("#CC79A7", (0, (8, 2)), "P"),
+    ("#56B4E9", (0, (1, 3)), "X"),
+]
+N_THRESHOLDS = 200
+HEIGHT = 3.4  # inches
+LOOK = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "axes.axisbelow": True,
+    "font.size": 9,
+    "svg.hashsalt": "sb3_udrl",  # the same picture is the same file
+}
+
+Styles = dict[str, tuple[str, Any, str]]
+
+
+def styles_of(environments: Sequence[Environment]) -> Styles:
+    """
+    :param environments: all of a report
+    :return: how each algorithm looks, the same in all figures
+    """
+    algos = dict.fromkeys(line.algo for environment in environments for line in environment.lines)
+    return {algo: STYLES[i % len(STYLES)] for i, algo in enumerate(algos)}
+
+
+def draw_all(
+    environments: Sequence[Environment], shared: Sequence[Environment], algos: Sequence[str]
+) -> Iterator[tuple[str, str, Figure]]:
+    """
+    :param environments: what was compared
+    :param shared: environments that can be looked at together
+    :param algos: algorithms that ran in all of these
+    :return: name, title, and figure, one after the other
+    """
+    styles = styles_of(environments)
+    with mpl.rc_context(LOOK):
+        for env in environments:
+            yield f"curves-{env.name}", f"Learning curves on {env.name}", learning_curves(env, styles)
+            yield f"scores-{env.name}", f"After training on {env.name}", final_scores(env, styles)
+        if len(shared) > 1:
+            yield "overall", "All environments together", overall_scores(shared, algos, styles)
+
+
+def learning_curves(env: Environment, styles: Styles) -> Figure:
+    """
+    :param env: an environment
+    :param styles: how each algorithm looks
+    :return: mean returns by steps and by wall-clock
+    """
+    figure = Figure(figsize=(9.5, HEIGHT), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    longest = max(float(line.curve_by_time[0][-1]) for line in env.lines)
+    unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
+    for line in env.lines:
+        seconds, by_time = line.curve_by_time
+        _band(left, line.steps, line.curve, styles[line.algo], line.algo)
+        _band(right, seconds / unit, by_time, styles[line.algo], line.algo)
+    left.set(xlabel="environment steps", ylabel="return of an evaluation episode")
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    right.set(xlabel=f"{name} of training, without evaluation")
+    for axes in (left, right):
+        axes.set_xlim(left=0)
+        _threshold(axes, env)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def final_scores(env: Environment, styles: Styles) -> Figure:
+    """
+    :param env: an environment
+    :param styles: how each algorithm looks
+    :return: scores of each seed, performance profiles, and calibration where it was measured
+    """
+    obedient = [line for line in env.lines if line.calibration]
+    figure = Figure(figsize=(9.5 if not obedient else 13.5, HEIGHT), layout="constrained")
+    axes = figure.subplots(1, 3 if obedient else 2)
+    _points(axes[0], [(line.algo, line.scores, line.final) for line in env.lines], styles)
+    axes[0].set(xlabel="mean return of each seed, interquartile mean, 95 % interval")
+    everything = np.concatenate([line.scores for line in env.lines])
+    _profiles(axes[1], [(line.algo, [line.scores]) for line in env.lines], everything, styles)
+    axes[1].set(xlabel="mean return", ylabel="share of seeds above it")
+    for line in obedient:
+        colour, _, marker = styles[line.algo]
+        plot_calibration(line.calibration, axes[2], line.algo)
+        container = axes[2].containers[-1]
+        for artist in (container[0], *container[1], *container[2]):
+            artist.set_color(colour)
+        container[0].set_marker(marker)
+    if obedient:
+        axes[2].legend(frameon=False)
+        axes[2].set_title("obedience: mean and std over seeds", fontsize="medium")
+    return figure
+
+
+def overall_scores(shared: Sequence[Environment], algos: Sequence[str], styles: Styles) -> Figure:
+    """
+    :param shared: environments that can be looked at together
+    :param algos: algorithms that ran in all of these
+    :param styles: how each algorithm looks
+    :return: normalised scores and performance profiles
+    """
+    strata = {algo: overall(shared, algo) for algo in algos}
+    figure = Figure(figsize=(9.5, HEIGHT), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows = [(algo, np.concatenate(scores), stratified_interval(scores)) for algo, scores in strata.items()]
+    _points(left, rows, styles)
+    left.set(xlabel="normalised score of each run, interquartile mean, 95 % interval")
+    everything = np.concatenate([scores for _, scores, _ in rows])
+    _profiles(right, list(strata.items()), everything, styles)
+    right.set(xlabel="normalised score", ylabel="share of runs above it")
+    return figure
+
+
+def picture(figure: Figure, suffix: str) -> bytes:
+    """
+    :param figure: a figure
+    :param suffix: ``"png"`` or ``"svg"``
+    :return: its file
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(LOOK):
+        figure.savefig(buffer, format=suffix, dpi=130, metadata={"Date": None} if suffix == "svg" else None)
+    return buffer.getvalue()
+
+
+def _band(axes: Axes, x: np.ndarray, interval: Interval, style: tuple[str, Any, str], label: str) -> None:
+    colour, line, marker = style
+    every = max(len(x) // 8, 1)
+    axes.plot(x, interval.value, color=colour, linestyle=line, marker=marker, markevery=every, ms=4, label=label)
+    axes.fill_between(x, interval.low, interval.high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _threshold(axes: Axes, env: Environment) -> None:
+    if env.threshold is not None:
+        axes.axhline(env.threshold, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)), label=f"solved ({env.threshold:g})")
+
+
+def _points(axes: Axes, rows: list[tuple[str, np.ndarray, Interval]], styles: Styles) -> None:
+    """One row for each algorithm: every run, and the interval beneath."""
+    for y, (algo, scores, interval) in enumerate(rows):
+        colour, _, marker = styles[algo]
+        offsets = np.linspace(-0.12, 0.12, len(scores)) if len(scores) > 1 else np.zeros(1)
+        axes.scatter(scores, y - 0.12 + offsets, s=18, marker=marker, facecolors="none", edgecolors=colour)
+        if np.isfinite(interval.low):
+            axes.plot([interval.low, interval.high], [y + 0.22] * 2, color=colour, linewidth=4, alpha=0.4)
+        axes.plot(interval.value, y + 0.22, marker=marker, color=colour, ms=7)
+    axes.set_yticks(range(len(rows)), [algo for algo, _, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def _profiles(axes: Axes, rows: list[tuple[str, list[np.ndarray]]], everything: np.ndarray, styles: Styles) -> None:
+    margin = 0.03 * max(float(np.ptp(everything)), 1e-6)
+    thresholds = np.linspace(everything.min() - margin, everything.max() + margin, N_THRESHOLDS)
+    for algo, strata in rows:
+        _band(axes, thresholds, performance_profile(strata, thresholds), styles[algo], algo)
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _short(value: float) -> str:
+    """30000 as 30k."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,272 @@
+"""The report of a study: Markdown, a page of HTML that needs nothing beside it, JSON, and the figures."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from sb3_udrl.benchmark.comparison import Environment, Line, common, compare, interval_to_json, overall
+from sb3_udrl.benchmark.figures import draw_all, picture
+from sb3_udrl.benchmark.results import Record, Results
+from sb3_udrl.benchmark.runs import file_name
+from sb3_udrl.benchmark.statistics import Interval, median_with_never, probability_of_improvement, stratified_interval
+from sb3_udrl.benchmark.storage import Store
+from sb3_udrl.evaluation import mean_absolute_error
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    :param header: names of the columns
+    :param rows: the cells
+    :param note: what to know about it
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """
+    :param name: of its files
+    :param title: what it shows
+    :param svg: the drawing
+    :param png: the same in pixels
+    """
+
+    name: str
+    title: str
+    svg: bytes
+    png: bytes
+
+    @property
+    def data_url(self) -> str:
+        """:return: the drawing as an address"""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+
+def write_report(url: str, thresholds: dict[str, float]) -> str:
+    """
+    :param url: where the results are
+    :param thresholds: return that counts as solved, by environment; default: Gymnasium's
+    :return: where the page is
+    :raises ValueError: when there are no finished runs
+    :raises StoreError: when it cannot be written
+    """
+    results = Results(Store(url))
+    records = results.records()
+    if not records:
+        raise ValueError(f"There are no finished runs in {url}: make some with python -m sb3_udrl.benchmark run ...")
+    environments = compare(records, thresholds)
+    shared, algos = common(environments)
+    pictures = [
+        Picture(file_name(name), title, picture(figure, "svg"), picture(figure, "png"))
+        for name, title, figure in draw_all(environments, shared, algos)
+    ]
+    content = content_of(results, records, environments, shared, algos, pictures)
+    loader = jinja2.PackageLoader("sb3_udrl.benchmark")
+    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    texts = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+    store = results.store
+    for image in pictures:
+        store.write(f"report/{image.name}.svg", image.svg)
+        store.write(f"report/{image.name}.png", image.png)
+    store.write("report/report.json", json.dumps(report_json(results, environments, shared, algos), indent=1).encode())
+    store.write("report/report.md", texts.get_template("report.md").render(content).encode())
+    store.write("report/report.html", pages.get_template("report.html").render(content).encode())
+    return f"{store.url}/report/report.html"
+
+
+def content_of(
+    results: Results,
+    records: list[Record],
+    environments: Sequence[Environment],
+    shared: Sequence[Environment],
+    algos: Sequence[str],
+    pictures: Sequence[Picture],
+) -> dict[str, Any]:
+    """:return: what the templates show"""
+    by_name = {image.name: image for image in pictures}
+    return {
+        "sections": [
+            {
+                "env": env,
+                "scores": scores_table(env),
+                "speed": speed_table(env),
+                "improvement": improvement_table([env], [line.algo for line in env.lines]),
+                "pictures": [by_name[file_name(f"{kind}-{env.name}")] for kind in ("scores", "curves")],
+                "budget": budget_note(env),
+            }
+            for env in environments
+        ],
+        "overall": overall_table(shared, algos) if len(shared) > 1 else None,
+        "overall_improvement": improvement_table(environments, algos) if len(environments) > 1 else None,
+        "overall_picture": by_name.get("overall"),
+        "shared": shared,
+        "skipped": results.skipped(),
+        "failures": results.failures(),
+        "settings": settings_table(environments),
+        "provenance": provenance_lines(records),
+        "n_runs": len(records),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def report_json(
+    results: Results, environments: Sequence[Environment], shared: Sequence[Environment], algos: Sequence[str]
+) -> dict[str, Any]:
+    """:return: all numbers of the report"""
+    return {
+        "environments": [env.to_json() for env in environments],
+        "overall": {
+            "environments": [env.name for env in shared],
+            "normalised_iqm": {algo: interval_to_json(stratified_interval(overall(shared, algo))) for algo in algos},
+        },
+        "skipped": results.skipped(),
+        "failures": [{key: value for key, value in one.items() if key != "traceback"} for one in results.failures()],
+        "provenance": provenance_lines(results.records()),
+    }
+
+
+def scores_table(env: Environment) -> Table:
+    """:return: how good the algorithms are after training"""
+    rows = []
+    for line in env.lines:
+        worst = int(line.scores.argmin())
+        row = [
+            line.algo,
+            str(len(line.seeds)),
+            interval_text(line.final),
+            f"{number_text(line.scores.mean())} ± {number_text(line.scores.std())}",
+            f"{number_text(line.scores[worst])} (seed {line.seeds[worst]})",
+            number_text(line.scores.max()),
+            number_text(sum(map(sum, (run["evaluations"][-1]["lengths"] for run in line.records))) / n_final_episodes(line)),
+        ]
+        if any(one.calibration for one in env.lines):
+            row.append(f"{100 * mean_absolute_error(line.calibration):.1f} %" if line.calibration else "")
+        rows.append(row)
+    header = ["algorithm", "seeds", "interquartile mean [95 %]", "mean ± std", "worst seed", "best seed", "episode length"]
+    if any(line.calibration for line in env.lines):
+        header.append("error of commands")
+    return Table(header, rows)
+
+
+def n_final_episodes(line: Line) -> int:
+    """:return: how many episodes the evaluations after training had"""
+    return sum(len(run["evaluations"][-1]["lengths"]) for run in line.records)
+
+
+def speed_table(env: Environment) -> Table:
+    """:return: how soon the algorithms learn, and what their time goes into"""
+    rows = []
+    for line in env.lines:
+        row = [line.algo]
+        if env.threshold is not None:
+            steps, seconds = (line.reaching(env.threshold, by) for by in ("steps", "seconds"))
+            median = median_with_never(steps)
+            row.append("never" if median is None else f"{median:,.0f}")
+            row.append(", ".join("–" if step is None else f"{step:,.0f}" for step in sorted(steps, key=never_last)))
+            time = median_with_never(seconds)
+            row.append("never" if time is None else f"{time:,.0f} s")
+        row += [f"{seconds:,.0f} s" for seconds in line.mean_seconds().values()]
+        row.append(f"{max(run['peak_memory_mb'] for run in line.records):,.0f} MB")
+        rows.append(row)
+    header = ["algorithm"]
+    if env.threshold is not None:
+        header += [f"steps to {env.threshold:g} (median)", "each seed", "wall-clock to it (median)"]
+    return Table([*header, "acting", "environment", "training", "evaluation", "peak memory"], rows)
+
+
+def never_last(step: float | None) -> float:
+    """:return: a key to sort by"""
+    return float("inf") if step is None else step
+
+
+def improvement_table(environments: Sequence[Environment], algos: Sequence[str]) -> Table:
+    """:return: how likely a run of one algorithm is better than a run of another one, where both ran"""
+    rows = []
+    for ours in algos:
+        row = [ours]
+        for theirs in algos:
+            pairs = [
+                (one.scores, other.scores)
+                for env in environments
+                for one in env.lines
+                for other in env.lines
+                if (one.algo, other.algo) == (ours, theirs)
+            ]
+            if ours == theirs or not pairs:
+                row.append("")
+            else:
+                interval = probability_of_improvement(*map(list, zip(*pairs, strict=True)))
+                row.append(interval_text(interval, digits=2))
+        rows.append(row)
+    return Table(["probability that … is better than →", *algos], rows)
+
+
+def overall_table(shared: Sequence[Environment], algos: Sequence[str]) -> Table:
+    """:return: normalised scores over several environments"""
+    strata = {algo: overall(shared, algo) for algo in algos}
+    rows = [
+        [algo, str(sum(map(len, scores))), interval_text(stratified_interval(scores), digits=2)]
+        for algo, scores in strata.items()
+    ]
+    return Table(["algorithm", "runs", "interquartile mean of normalised scores [95 %]"], rows)
+
+
+def settings_table(environments: Sequence[Environment]) -> Table:
+    """:return: what settings the algorithms had"""
+    rows = []
+    for env in environments:
+        for line in env.lines:
+            tuned = line.run["tuned_for"]
+            hyperparams = ", ".join(f"{key}: {value}" for key, value in sorted(line.run["hyperparams"].items()))
+            steps = f"{line.run['timesteps']:,}"
+            rows.append([env.name, line.algo, steps, "" if tuned is None else f"{tuned:,}", line.run["source"], hyperparams])
+    return Table(["environment", "algorithm", "steps", "tuned for", "settings from", "settings"], rows)
+
+
+def budget_note(env: Environment) -> str:
+    """:return: whether an algorithm had another number of steps than it was tuned for"""
+    notes = [
+        f"{line.algo}'s settings are meant for {line.run['tuned_for']:,} steps"
+        for line in env.lines
+        if line.run["tuned_for"] not in (None, line.run["timesteps"])
+    ]
+    budgets = sorted({line.run["timesteps"] for line in env.lines})
+    return f"{' or '.join(f'{steps:,}' for steps in budgets)} environment steps. " + ("; ".join(notes) + "." if notes else "")
+
+
+def provenance_lines(records: list[Record]) -> dict[str, str]:
+    """:return: versions, revisions and machines of the runs"""
+    versions = sorted({f"{name} {version}" for record in records for name, version in record["versions"].items()})
+    return {
+        "versions": ", ".join(versions),
+        "git revision": ", ".join(sorted({str(record["git_revision"]) for record in records})),
+        "machine": "; ".join(sorted({record["machine"] for record in records})),
+    }
+
+
+def interval_text(interval: Interval, digits: int | None = None) -> str:
+    """
+    :param interval: an estimate
+    :param digits: after the point; default: as many as the size of the number asks for
+    :return: the same in words
+    """
+    value, low, high = (number_text(part, digits) for part in interval)
+    return value if low == "nan" else f"{value} [{low}, {high}]"
+
+
+def number_text(value: float, digits: int | None = None) -> str:
+    """:return: a number with a sensible number of digits"""
+    if digits is None:
+        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 3
+    return f"{value:,.{digits}f}"
