@@ -1,4 +1,4 @@
-"""``python -m sb3_udrl.benchmark run --envs CartPole-v1 --algos udrl dqn ppo --seeds 10 --out DIR``: compare, then report."""
+"""Compare algorithms: ``python -m sb3_udrl.benchmark run --envs CartPole-v1 --algos udrl dqn ppo --out DIR``."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=value,
         default=[],
-        help="such as rl_zoo3.wrappers.HistoryWrapper, or \"{'rl_zoo3.wrappers.DelayedRewardWrapper': {'delay': 1001}}\"",
+        help="such as rl_zoo3.wrappers.HistoryWrapper, or "
+        "\"{'rl_zoo3.wrappers.DelayedRewardWrapper': {'delay': 1001}}\"",
     )
     how = run.add_argument_group("how it is run")
     how.add_argument("--out", required=True, metavar="DIR", help="a folder, or s3://bucket/folder")

@@ -304,4 +304,3 @@ def interval_to_json(interval: Interval) -> dict[str, Any]:
     :return: the same as JSON can hold it
     """
     return {key: numbers(value) for key, value in interval._asdict().items()}
-

@@ -28,7 +28,7 @@ STYLES: list[tuple[str, Any, str]] = [
 ]
 N_THRESHOLDS = 200
 HEIGHT = 3.4  # inches
-LOOK = {
+LOOK: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -99,7 +99,7 @@ def final_scores(env: Environment, styles: Styles) -> Figure:
     :return: scores of each seed, performance profiles, and calibration where it was measured
     """
     obedient = [line for line in env.lines if line.calibration]
-    figure = Figure(figsize=(9.5 if not obedient else 13.5, HEIGHT), layout="constrained")
+    figure = Figure(figsize=(12 if obedient else 9.5, HEIGHT), layout="constrained")
     axes = figure.subplots(1, 3 if obedient else 2)
     _points(axes[0], [(line.algo, line.scores, line.final) for line in env.lines], styles)
     axes[0].set(xlabel="mean return of each seed, interquartile mean, 95 % interval")
@@ -159,7 +159,9 @@ def _band(axes: Axes, x: np.ndarray, interval: Interval, style: tuple[str, Any, 
 
 def _threshold(axes: Axes, env: Environment) -> None:
     if env.threshold is not None:
-        axes.axhline(env.threshold, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)), label=f"solved ({env.threshold:g})")
+        axes.axhline(
+            env.threshold, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)), label=f"solved ({env.threshold:g})"
+        )
 
 
 def _points(axes: Axes, rows: list[tuple[str, np.ndarray, Interval]], styles: Styles) -> None:

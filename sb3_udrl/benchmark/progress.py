@@ -39,6 +39,7 @@ class Display:
         self.console = Console() if console is None else console
         self.states: dict[str, str] = {}
         self._steps: dict[str, int] = {}
+        self._shown = 0  # finished runs that have had their line
         self._start = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -46,8 +47,8 @@ class Display:
 
     def __enter__(self) -> Self:
         self.look()
-        counts = Counter(self.states.values())
-        already = f", {counts['finished']} of them finished already" if counts["finished"] else ""
+        self._shown = sum(state == "finished" for state in self.states.values())
+        already = f", {self._shown} of them finished already" if self._shown else ""
         self.console.print(f"{len(self.runs)} runs{already}; results go to {self.results.store.url}", highlight=False)
         for (env, algo), reason in self.skipped.items():
             self.console.print(f"skipped: {algo} on {env} ({reason})", highlight=False)
@@ -95,11 +96,12 @@ class Display:
                 self.states[name] = "failed" if name in failed else "waiting"
 
     def _line(self, run: Run) -> str:
-        done = sum(state == "finished" for state in self.states.values())
-        text = f"{done}/{len(self.runs)} {run.env} {run.algo} seed {run.seed}: "
+        text = f"{run.env} {run.algo} seed {run.seed}: "
         record = self.results.record(run.name)
         if self.states[run.name] == "failed" or record is None:
             return text + "failed"
+        self._shown += 1
+        text = f"{self._shown}/{len(self.runs)} {text}"
         mean_return = float(np.mean(record["evaluations"][-1]["returns"]))
         return text + f"return {mean_return:.1f} after {run.timesteps:,} steps, {sum(record['seconds'].values()):.0f} s"
 

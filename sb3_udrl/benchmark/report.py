@@ -74,7 +74,7 @@ def write_report(url: str, thresholds: dict[str, float]) -> str:
     content = content_of(results, records, environments, shared, algos, pictures)
     loader = jinja2.PackageLoader("sb3_udrl.benchmark")
     pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    texts = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+    texts = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     store = results.store
     for image in pictures:
         store.write(f"report/{image.name}.svg", image.svg)
@@ -148,12 +148,22 @@ def scores_table(env: Environment) -> Table:
             f"{number_text(line.scores.mean())} ± {number_text(line.scores.std())}",
             f"{number_text(line.scores[worst])} (seed {line.seeds[worst]})",
             number_text(line.scores.max()),
-            number_text(sum(map(sum, (run["evaluations"][-1]["lengths"] for run in line.records))) / n_final_episodes(line)),
+            number_text(
+                sum(map(sum, (run["evaluations"][-1]["lengths"] for run in line.records))) / n_final_episodes(line)
+            ),
         ]
         if any(one.calibration for one in env.lines):
             row.append(f"{100 * mean_absolute_error(line.calibration):.1f} %" if line.calibration else "")
         rows.append(row)
-    header = ["algorithm", "seeds", "interquartile mean [95 %]", "mean ± std", "worst seed", "best seed", "episode length"]
+    header = [
+        "algorithm",
+        "seeds",
+        "interquartile mean [95 %]",
+        "mean ± std",
+        "worst seed",
+        "best seed",
+        "episode length",
+    ]
     if any(line.calibration for line in env.lines):
         header.append("error of commands")
     return Table(header, rows)
@@ -230,7 +240,9 @@ def settings_table(environments: Sequence[Environment]) -> Table:
             tuned = line.run["tuned_for"]
             hyperparams = ", ".join(f"{key}: {value}" for key, value in sorted(line.run["hyperparams"].items()))
             steps = f"{line.run['timesteps']:,}"
-            rows.append([env.name, line.algo, steps, "" if tuned is None else f"{tuned:,}", line.run["source"], hyperparams])
+            rows.append(
+                [env.name, line.algo, steps, "" if tuned is None else f"{tuned:,}", line.run["source"], hyperparams]
+            )
     return Table(["environment", "algorithm", "steps", "tuned for", "settings from", "settings"], rows)
 
 
@@ -242,7 +254,9 @@ def budget_note(env: Environment) -> str:
         if line.run["tuned_for"] not in (None, line.run["timesteps"])
     ]
     budgets = sorted({line.run["timesteps"] for line in env.lines})
-    return f"{' or '.join(f'{steps:,}' for steps in budgets)} environment steps. " + ("; ".join(notes) + "." if notes else "")
+    return f"{' or '.join(f'{steps:,}' for steps in budgets)} environment steps. " + (
+        "; ".join(notes) + "." if notes else ""
+    )
 
 
 def provenance_lines(records: list[Record]) -> dict[str, str]:
@@ -268,5 +282,5 @@ def interval_text(interval: Interval, digits: int | None = None) -> str:
 def number_text(value: float, digits: int | None = None) -> str:
     """:return: a number with a sensible number of digits"""
     if digits is None:
-        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 3
+        digits = 0 if abs(value) >= 1000 or value == 0 else 1 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}"

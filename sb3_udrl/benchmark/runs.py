@@ -179,13 +179,18 @@ class Plan:
 
     def _check_labels(self, algorithms: list[Algorithm]) -> None:
         labels = [algorithm.label for algorithm in algorithms]
-        for what, names in (("algorithm", labels), ("environment", [text.rpartition("=")[0] or text for text in self.envs])):
+        for what, names in (
+            ("algorithm", labels),
+            ("environment", [text.rpartition("=")[0] or text for text in self.envs]),
+        ):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:
                 raise ValueError(f"The {what} {double[0]!r} is named twice: tell them apart, as in mine={double[0]}.")
         unknown = sorted(set(self.hyperparams) - set(labels))
         if unknown:
-            raise ValueError(f"--hyperparams are for {unknown[0]!r}, which is none of the algorithms: {', '.join(labels)}.")
+            raise ValueError(
+                f"--hyperparams are for {unknown[0]!r}, which is none of the algorithms: {', '.join(labels)}."
+            )
 
 
 def import_modules(names: Iterable[str]) -> None:
@@ -197,7 +202,9 @@ def import_modules(names: Iterable[str]) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ValueError(f"--env-module {name}: {error}. It must be importable, as by: python -c 'import {name}'") from error
+            raise ValueError(
+                f"--env-module {name}: {error}. It must be importable, as by: python -c 'import {name}'"
+            ) from error
 
 
 def check_env(env_id: str) -> None:

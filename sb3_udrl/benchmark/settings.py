@@ -44,7 +44,7 @@ class Settings:
     """
     Settings as the Zoo's files hold them.
 
-    :param hyperparams: arguments of the algorithm, and the Zoo's own keys (``n_envs``, ``normalize``, ``env_wrapper`` ...)
+    :param hyperparams: arguments of the algorithm, and the Zoo's own keys (``n_envs``, ``normalize``, ...)
     :param source: where they come from, for the report
     :param n_timesteps: environment steps that they are meant for; None when nobody said
     """
@@ -100,6 +100,7 @@ def tuned_settings(algorithm: Algorithm, env_id: str, env_settings: dict[str, An
     else:
         assert algorithm.config is not None
         source = f"{'ours' if algorithm.zoo_name == 'udrl' else 'RL Zoo'}, {algorithm.config.name}, {name!r}"
+        source += " (nobody tuned it here)" if name == "default" else ""
     return Settings(hyperparams, source, None if n_timesteps is None or name == "default" else math.ceil(n_timesteps))
 
 

@@ -191,7 +191,11 @@ def check(run: Run) -> None:
 
 
 def train(
-    run: Run, beat: Beat, device: str = "cpu", save_model: bool = False, tensorboard: Callable[[Path], None] | None = None
+    run: Run,
+    beat: Beat,
+    device: str = "cpu",
+    save_model: bool = False,
+    tensorboard: Callable[[Path], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """
     :param run: what to do
