@@ -65,7 +65,10 @@ def test_the_policy_follows_the_observations_where_nobody_tuned_it():
     # A2C's own default says MlpPolicy
     pixels["env_wrapper"] = [{"gymnasium.wrappers.AddRenderObservation": {"render_only": False}}]
     assert tuned_settings(find_algorithm("a2c"), "Acrobot-v1", {}).hyperparams["policy"] == "MlpPolicy"
-    assert tuned_settings(find_algorithm("udrl_defaults"), "Acrobot-v1", pixels).hyperparams["policy"] == "MultiInputPolicy"
+    assert (
+        tuned_settings(find_algorithm("udrl_defaults"), "Acrobot-v1", pixels).hyperparams["policy"]
+        == "MultiInputPolicy"
+    )
 
 
 def test_udrl_can_have_its_defaults_or_another_configuration():

@@ -80,7 +80,9 @@ def test_nothing_is_learned_from_steps_beyond_the_budget(algo):
     less, more = run_of(algo, timesteps=300), run_of(algo, timesteps=300 + 511 - 300)
     models = []
     for run in (less, more):
-        record, files = train(dataclasses.replace(run, hyperparams={**run.hyperparams, **FLAT[algo]}), nothing, "cpu", True)
+        record, files = train(
+            dataclasses.replace(run, hyperparams={**run.hyperparams, **FLAT[algo]}), nothing, "cpu", True
+        )
         assert record["evaluations"][-1]["step"] <= run.timesteps + 8
         models.append(weights(CLASSES[algo].load(io.BytesIO(files["model.zip"]))))
     assert all(th.equal(models[0][key], models[1][key]) for key in models[0])
