@@ -51,7 +51,7 @@ class FailingEnv(PayoutEnv):
 
 class DiaryEnv(PayoutEnv):
     """
-    Writes a line when training begins in it, so that a test can count trainings.
+    Writes seed and process when it is reset with a seed, so that a test can count trainings.
 
     :param diary: the file
     """
@@ -63,7 +63,7 @@ class DiaryEnv(PayoutEnv):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         if seed is not None:
             with self.diary.open("a") as file:
-                file.write(f"{seed}\\n")
+                file.write(f"{seed} {os.getpid()}\n")
         return super().reset(seed=seed, options=options)
 
 

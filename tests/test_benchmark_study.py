@@ -1,8 +1,9 @@
 """A study runs what is missing, loses nothing, and says what went wrong."""
 
+import errno
+import io
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -120,8 +121,6 @@ def test_a_failure_is_forgotten_once_the_run_has_finished(tmp_path):
 
 
 def test_a_disk_that_is_full_is_reported_by_a_sentence_and_finished_runs_stay(tmp_path, monkeypatch):
-    import errno
-
     write = Store.write
     written = []
 
@@ -202,11 +201,10 @@ def test_the_display_shows_where_every_run_stands(tmp_path):
     results = Results(Store(str(tmp_path)))
     results.beat(runs[0], 60, 1.0)
     results.fail(runs[1], "bad luck", "")
-    console = Console(width=200, record=True, file=Path(tmp_path / "screen").open("w"))
+    console = Console(width=200, record=True, file=io.StringIO())
     display = Display(runs, {}, results, console)
     display.look()
     console.print(display.table())
     text = console.export_text()
-    console.file.close()
     assert "60 of 120 steps" in text
     assert "0 finished, 1 running, 1 waiting, 1 failed" in text
