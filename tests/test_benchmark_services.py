@@ -158,7 +158,7 @@ def test_a_study_on_a_ray_cluster_uses_both_of_its_nodes(ray_cluster, tmp_path):
     pytest.importorskip("ray")
     arguments = ["--envs", "Payout-v0", "--algos", "ppo", "--seeds", 4, *SMALL, "--out", tmp_path / "out"]
     # So long that one node alone would not have finished before the other one began
-    arguments += ["--timesteps", 6000, "--backend", "ray"]
+    arguments += ["--timesteps", 3000, "--backend", "ray"]
     env = {**ENVIRONMENT, "RAY_ADDRESS": ray_cluster}
     diary = ["--envs", "Diary-v0", "--env-kwargs", f"diary:{tmp_path / 'diary'}"]
     output = study(*arguments, *diary, env=env)
@@ -167,21 +167,23 @@ def test_a_study_on_a_ray_cluster_uses_both_of_its_nodes(ray_cluster, tmp_path):
     processes = {
         line.split()[1] for line in (tmp_path / "diary").read_text().splitlines() if int(line.split()[0]) < 100
     }
-    assert len(processes) >= 3  # the one that checks the settings, and a worker on each node
+    assert len(processes) == 2  # a worker for each CPU, and each node has one
 
 
 def test_after_kill_9_nothing_is_run_twice_and_nothing_is_lost(tmp_path):
     out, diary = tmp_path / "out", tmp_path / "diary"
     arguments = ["--envs", "Diary-v0", "--env-kwargs", f"diary:{diary}", "--algos", "ppo", "--seeds", 6, *SMALL]
-    arguments += ["--timesteps", 8000, "--out", out, "--jobs", 2, "--no-report"]
+    arguments += ["--timesteps", 4000, "--out", out, "--jobs", 2, "--no-report"]
     killed = subprocess.Popen(command(*arguments), env=ENVIRONMENT, start_new_session=True)
 
     def finished():
         return {path.name: path.read_bytes() for path in (out / "runs").glob("*.json")}
 
-    wait_until(lambda: len(finished()) >= 2, 120)
-    os.kill(killed.pid, signal.SIGKILL)  # only itself: its workers find out
-    killed.wait()
+    try:
+        wait_until(lambda: len(finished()) >= 2, 120)
+    finally:
+        os.kill(killed.pid, signal.SIGKILL)  # only itself: its workers find out
+        killed.wait()
     wait_until(lambda: not alive(killed.pid), 30)
     before = finished()
     assert 2 <= len(before) < 6
@@ -193,10 +195,7 @@ def test_after_kill_9_nothing_is_run_twice_and_nothing_is_lost(tmp_path):
     assert before.items() <= after.items()
     again = {seed: count - trained_before.get(seed, 0) for seed, count in trainings(diary).items()}
     done = {int(name.split(".")[2]) for name in before}
-    checked = 0  # setting up is tried with the first seed before anything is trained
-    assert {seed: again.get(seed, 0) for seed in range(6)} == {
-        seed: int(seed not in done) + int(seed == checked) for seed in range(6)
-    }
+    assert {seed: again.get(seed, 0) for seed in range(6)} == {seed: int(seed not in done) for seed in range(6)}
 
 
 def trainings(diary):
@@ -204,7 +203,7 @@ def trainings(diary):
     counts = {}
     for line in diary.read_text().splitlines():
         seed = int(line.split()[0])
-        if seed < 100:
+        if seed < 100:  # evaluation has others
             counts[seed] = counts.get(seed, 0) + 1
     return counts
 

@@ -11,6 +11,7 @@ import torch as th
 
 pytest.importorskip("rl_zoo3")
 
+from rl_zoo3.wrappers import DelayedRewardWrapper
 from stable_baselines3 import DQN, PPO
 
 from sb3_udrl import UDRL
@@ -126,6 +127,21 @@ def test_evaluation_normalises_observations_as_training_does(tmp_path):
     assert not env.norm_reward
     # Returns are the environment's own
     assert all(episode_return >= -500 for e in evaluation.evaluations for episode_return in e["returns"])
+
+
+def test_evaluation_is_in_environments_made_and_wrapped_like_those_of_training(tmp_path):
+    run = run_of(
+        "udrl",
+        envs=["Diary-v0"],
+        env_modules=("benchmark_envs",),
+        env_kwargs={"diary": str(tmp_path / "diary")},
+        env_wrapper=[{"rl_zoo3.wrappers.DelayedRewardWrapper": {"delay": 21}}],
+    )
+    setup = Setup(run, tmp_path, "cpu")
+    setup.model()
+    env = setup.create_envs(2, eval_env=True)
+    assert env.get_attr("diary") == [tmp_path / "diary"] * 2
+    assert env.env_is_wrapped(DelayedRewardWrapper) == [True, True]
 
 
 def test_global_random_states_are_as_if_nothing_had_been_evaluated(tmp_path):

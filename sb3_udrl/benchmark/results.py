@@ -62,8 +62,8 @@ class Results:
         :param text: the traceback
         :raises StoreError: when that cannot be written
         """
-        pair = {"env": run.env, "algo": run.algo, "seed": run.seed}
-        self.store.write_json(f"failures/{run.name}.json", {**pair, "reason": reason, "traceback": text})
+        content = {"name": run.name, "env": run.env, "algo": run.algo, "seed": run.seed}
+        self.store.write_json(f"failures/{run.name}.json", {**content, "reason": reason, "traceback": text})
 
     def failures(self) -> list[Record]:
         """:return: runs that failed, with reason and traceback"""
@@ -105,6 +105,15 @@ class Results:
     def stop_beating(self, name: str) -> None:
         """:param name: a run that is not running"""
         self.store.remove(f"running/{name}.json")
+
+    def forget(self, name: str) -> None:
+        """
+        Forget what an earlier study, which failed or was killed, left of a run.
+
+        :param name: a run that is about to start
+        """
+        self.stop_beating(name)
+        self.store.remove(f"failures/{name}.json")
 
     def _all(self, folder: str) -> list[Record]:
         contents = (self.store.read_json(f"{folder}/{name}.json") for name in self.store.names(folder))

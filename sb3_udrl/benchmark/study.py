@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +63,7 @@ def run_study(plan: Plan, url: str, engine: Engine) -> dict[str, str]:
     finished = set(results.finished())
     todo = [run for run in runs if run.name not in finished]
     for run in todo:
-        results.stop_beating(run.name)  # those of a study that was killed
+        results.forget(run.name)
     with Display(runs, skipped, results):
         return run_all(todo, results, engine)
 
@@ -87,31 +91,51 @@ def run_all(todo: list[Run], results: Results, engine: Engine) -> dict[str, str]
     :return: what went wrong, by run
     """
     problems: dict[str, str] = {}
-    while todo:
+    batches = [todo] if todo else []
+    while batches:
+        batch = batches.pop(0)
         try:
-            outcomes = _run_in_pool(todo, results.store.url, engine)
+            outcomes = _run_in_pool(batch, results.store.url, engine)
         except Exception as error:  # each engine has its own
-            # A process died, and took the pool with it. The others go on, unless it happens again
-            reason = f"its process, or another one of the pool, was killed ({type(error).__name__}: {error})"
-            outcomes = dict.fromkeys((run.name for run in todo), reason)
+            outcomes, again = after_crash(batch, results, f"{type(error).__name__}: {error}")
+            batches += again
         finished = set(results.finished())
         for name, problem in outcomes.items():
             if problem is not None:
                 problems[name] = problem
             elif name not in finished:
                 problems[name] = "its result went elsewhere: machines of a cluster must share DIR, as s3:// does"
-        left = [run for run in todo if run.name not in finished and "was killed" in problems.get(run.name, "")]
-        if len(left) == len(todo):
-            break
+    return problems
+
+
+def after_crash(batch: list[Run], results: Results, reason: str) -> tuple[dict[str, str | None], list[list[Run]]]:
+    """
+    A process that dies, for want of memory perhaps, takes the whole pool with it. Whose it was nobody says, but it was
+    one of those under way: they get another chance, alone, after the others.
+
+    :param batch: runs that were in the pool
+    :param results: where results go
+    :param reason: what the engine said
+    :return: what is known of some of them, as from the pool, and batches of those that are to be run again
+    """
+    finished, failed = set(results.finished()), {one["name"]: one["reason"] for one in results.failures()}
+    left = [run for run in batch if run.name not in finished and run.name not in failed]
+    outcomes = {run.name: failed.get(run.name) for run in batch if run not in left}
+    suspects = [run for run in left if results.progress(run.name) is not None]
+    for run in left:
+        results.stop_beating(run.name)
+    if len(batch) == 1 or not suspects:
         for run in left:
-            del problems[run.name]
-        todo = left
-    return {name: problem for name, problem in problems.items() if name not in finished}
+            results.fail(run, f"its process was killed ({reason})", "")
+        return {**outcomes, **dict.fromkeys((run.name for run in left), f"its process was killed ({reason})")}, []
+    others = [run for run in left if run not in suspects]
+    return outcomes, [*([others] if others else []), *([run] for run in suspects)]
 
 
 def _run_in_pool(todo: list[Run], url: str, engine: Engine) -> dict[str, str | None]:
+    parent = os.getpid() if engine.backend == "loky" else None
     with _backend(engine):
-        outcomes = joblib.Parallel(batch_size=1)(joblib.delayed(run_once)(run, url, engine) for run in todo)
+        outcomes = joblib.Parallel(batch_size=1)(joblib.delayed(run_once)(run, url, engine, parent) for run in todo)
     return dict(zip((run.name for run in todo), outcomes, strict=True))
 
 
@@ -134,15 +158,35 @@ def _backend(engine: Engine) -> Iterator[None]:
         yield
 
 
-def run_once(run: Run, url: str, engine: Engine) -> str | None:
+@functools.cache
+def end_with(parent: int) -> None:
+    """
+    End this process when the study does, even if that was killed: else its workers would go on with runs that
+    whoever starts it again runs, too.
+
+    :param parent: process of the study
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_once(run: Run, url: str, engine: Engine, parent: int | None = None) -> str | None:
     """
     Do one run, in whatever process, and store what came of it.
 
     :param run: what to do
     :param url: where results go
     :param engine: how
+    :param parent: process that this one must not outlive; None if there is no such
     :return: what went wrong; None when nothing did
     """
+    if parent not in (None, os.getpid()):
+        end_with(parent)
     th.set_num_threads(1)  # networks this small run fastest on one, and others run beside
     results = Results(Store(url))
 

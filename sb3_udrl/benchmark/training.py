@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import inspect
 import io
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -62,6 +61,7 @@ class Setup(ExperimentManager):
             str(folder / "zoo"),
             str(folder / "tensorboard") if tensorboard else "",
             n_timesteps=run.timesteps,
+            env_kwargs=run.hyperparams.get("env_kwargs"),  # without this, evaluation would not have them
             eval_freq=-1,
             seed=run.seed,
             verbose=0,
@@ -110,7 +110,6 @@ class Evaluation(BaseCallback):
         self.stopwatch = stopwatch
         self.beat = beat
         self.evaluations: list[dict[str, Any]] = []
-        self._parent = os.getppid()
 
     def evaluate(self, n_episodes: int) -> None:
         """
@@ -149,8 +148,6 @@ class Evaluation(BaseCallback):
         self.stopwatch.switch("training")
 
     def _on_step(self) -> bool:
-        if os.getppid() != self._parent:
-            os._exit(1)  # the study was killed: who starts it again runs this, too
         due = self.run.eval_freq * len(self.evaluations)
         if due <= self.num_timesteps < self.run.timesteps:
             self.evaluate(self.run.n_eval_episodes)
@@ -181,7 +178,9 @@ def check(run: Run) -> None:
     """
     with tempfile.TemporaryDirectory() as folder, random_states_kept():
         try:
-            model = Setup(run, Path(folder), "cpu").model()
+            setup = Setup(run, Path(folder), "cpu")
+            model = setup.model()
+            setup.create_envs(1, eval_env=True).close()
         except Unsuitable:
             raise
         except Exception as error:  # whatever algorithms and environments raise
