@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -68,7 +69,8 @@ class Display:
 
     def _watch(self) -> None:
         while not self._stop.wait(REFRESH):
-            self._update()
+            with contextlib.suppress(Exception):  # a store that hiccups is no reason to stop; the next look may succeed
+                self._update()
 
     def _update(self) -> None:
         before = dict(self.states)
