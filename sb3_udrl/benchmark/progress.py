@@ -50,9 +50,9 @@ class Display:
         self.look()
         self._shown = sum(state == "finished" for state in self.states.values())
         already = f", {self._shown} of them finished already" if self._shown else ""
-        self.console.print(f"{len(self.runs)} runs{already}; results go to {self.results.store.url}", highlight=False)
+        self._say(f"{len(self.runs)} runs{already}; results go to {self.results.store.url}")
         for (env, algo), reason in self.skipped.items():
-            self.console.print(f"skipped: {algo} on {env} ({reason})", highlight=False)
+            self._say(f"skipped: {algo} on {env} ({reason})")
         if self.console.is_terminal:
             self._live.start()
         self._thread.start()
@@ -77,9 +77,12 @@ class Display:
         self.look()
         for run in self.runs:
             if self.states[run.name] != before[run.name] and self.states[run.name] in ("finished", "failed"):
-                self.console.print(self._line(run), highlight=False)
+                self._say(self._line(run))
         if self._live.is_started:
             self._live.update(self.table(), refresh=True)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def look(self) -> None:
         """Find out where each run stands."""
