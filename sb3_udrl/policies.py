@@ -56,7 +56,7 @@ class UDRLPolicy(BasePolicy):
     :param action_space: action space
     :param lr_schedule: learning rate schedule
     :param net_arch: sizes of the hidden layers behind the command layer (``dict(pi=...)`` is accepted as in PPO);
-        default [64, 64], or none behind a CNN
+        default [128, 128], or none behind a CNN
     :param activation_fn: their activation
     :param command_layer: how the command enters: ``"product"``, ``"gated"`` or ``"bilinear"``, or a class
         (:mod:`sb3_udrl.torch_layers`)
@@ -90,7 +90,7 @@ class UDRLPolicy(BasePolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         command_layer: str | type[CommandLayer] = "product",
-        embedding_dim: int = 64,
+        embedding_dim: int = 128,
         embedding_activation_fn: type[nn.Module] = nn.Tanh,
         return_scale: float | None = None,
         horizon_scale: float | None = None,
@@ -115,7 +115,7 @@ class UDRLPolicy(BasePolicy):
             normalize_images=normalize_images,
         )
         if net_arch is None:
-            net_arch = [] if features_extractor_class == NatureCNN else [64, 64]
+            net_arch = [] if features_extractor_class == NatureCNN else [128, 128]
         self.net_arch = net_arch
         self.activation_fn = activation_fn
         self.command_layer_class = command_layer
