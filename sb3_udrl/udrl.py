@@ -113,7 +113,7 @@ class UDRL(BaseAlgorithm):
         learning_starts: int | tuple[int, str] = (50, "episode"),
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (1, "episode"),
-        gradient_steps: float | str | dict[str, Any] | TrainingSchedule = 0.25,
+        gradient_steps: float | str | dict[str, Any] | TrainingSchedule = 0.5,
         retention: str | dict[str, Any] | Retention = "recent",
         command_sampler: str | dict[str, Any] | CommandSampler = "more",
         segments: str | float | dict[str, Any] | Segments = "deadline",
