@@ -27,7 +27,7 @@ def achieved_returns(model, desired_return, n_episodes=400):
 def model():
     env = make_vec_env(lambda: PayoutEnv(LENGTH), 4)
     model = UDRL("MlpPolicy", env, retention="recent", buffer_size=2000, segments="uniform", seed=0)
-    return model.learn(15_000)
+    return model.learn(10_000)
 
 
 @pytest.mark.parametrize("desired_return", COMMANDS)
