@@ -204,8 +204,8 @@ def test_a_saved_model_goes_on_as_if_never_stopped(tmp_path):
     assert (loaded._schedule.max_epochs, loaded._schedule.patience) == (4, 2)
     assert loaded.replay_buffer.numbers.tolist() == model.replay_buffer.numbers.tolist()
     loaded.set_logger(model.logger)
-    model._rng, loaded._rng = np.random.default_rng(5), np.random.default_rng(5)
     for one in (model, loaded):
+        one.set_random_seed(5)
         one.train(one._schedule, 4)
     assert th.equal(weights(model), weights(loaded))
 
