@@ -7,7 +7,8 @@ import yaml
 
 pytest.importorskip("rl_zoo3")
 
-from sb3_udrl.benchmark.runs import EVALUATION_SEED, Plan
+from sb3_udrl.benchmark.runs import Plan
+from sb3_udrl.benchmark.seeding import EVALUATION_SEED
 from sb3_udrl.benchmark.settings import find_algorithm, policy_for, tuned_settings
 from sb3_udrl.benchmark.study import suitable
 from sb3_udrl.zoo.hyperparams import config_file

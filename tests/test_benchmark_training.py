@@ -15,7 +15,8 @@ from rl_zoo3.wrappers import DelayedRewardWrapper
 from stable_baselines3 import DQN, PPO
 
 from sb3_udrl import UDRL
-from sb3_udrl.benchmark.runs import EVALUATION_SEED, Plan
+from sb3_udrl.benchmark.runs import Plan
+from sb3_udrl.benchmark.seeding import EVALUATION_SEED
 from sb3_udrl.benchmark.stopwatch import PHASES, Stopwatch
 from sb3_udrl.benchmark.training import Evaluation, Setup, train
 

@@ -22,9 +22,9 @@ import numpy as np
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_udrl import UDRL
+from sb3_udrl.benchmark.seeding import EVALUATION_SEED
 from sb3_udrl.evaluation import evaluate_command
 
-EVALUATION_SEED = 1_000_000
 N_EVAL_EPISODES = 100
 VERSIONS = ("sb3-udrl", "stable-baselines3", "rl-zoo3", "gymnasium", "torch", "numpy")
 

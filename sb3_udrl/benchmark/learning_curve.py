@@ -29,10 +29,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_udrl
 from sb3_udrl import UDRL
+from sb3_udrl.benchmark.seeding import EVALUATION_SEED, random_states_kept
 from sb3_udrl.evaluation import calibrate, mean_absolute_error
 
 SOLVED = {"CartPole-v1": 475.0}  # mean return
-EVALUATION_SEED = 1_000_000
 N_EVAL_EPISODES = 100
 COMMANDS = {"CartPole-v1": [(float(desired_return), 500.0) for desired_return in range(50, 451, 50)]}
 N_COMMAND_EPISODES = 20
@@ -44,12 +44,9 @@ def evaluate(model: UDRL, env: VecEnv) -> tuple[float, float]:
     :param env: environments to evaluate in
     :return: mean and standard deviation of the returns of the same 100 episodes each time
     """
-    random_state = th.get_rng_state(), np.random.get_state()
-    env.seed(EVALUATION_SEED)
-    mean, std = evaluate_policy(model, env, N_EVAL_EPISODES, deterministic=True)
-    # Looking must not change what is looked at
-    th.set_rng_state(random_state[0])
-    np.random.set_state(random_state[1])
+    with random_states_kept():
+        env.seed(EVALUATION_SEED)
+        mean, std = evaluate_policy(model, env, N_EVAL_EPISODES, deterministic=True)
     return float(mean), float(std)  # type: ignore[arg-type]
 
 

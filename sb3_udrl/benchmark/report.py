@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+import numpy as np
 
-from sb3_udrl.benchmark.comparison import Environment, Line, common, compare, interval_to_json, overall
+from sb3_udrl.benchmark.comparison import Environment, common, compare, interval_to_json, overall
 from sb3_udrl.benchmark.figures import draw_all, picture
 from sb3_udrl.benchmark.results import Record, Results
 from sb3_udrl.benchmark.runs import file_name
@@ -141,6 +142,7 @@ def scores_table(env: Environment) -> Table:
     rows = []
     for line in env.lines:
         worst = int(line.scores.argmin())
+        lengths = np.concatenate([run["evaluations"][-1]["lengths"] for run in line.records])
         row = [
             line.algo,
             str(len(line.seeds)),
@@ -148,9 +150,7 @@ def scores_table(env: Environment) -> Table:
             f"{number_text(line.scores.mean())} ± {number_text(line.scores.std())}",
             f"{number_text(line.scores[worst])} (seed {line.seeds[worst]})",
             number_text(line.scores.max()),
-            number_text(
-                sum(map(sum, (run["evaluations"][-1]["lengths"] for run in line.records))) / n_final_episodes(line)
-            ),
+            number_text(lengths.mean()),
         ]
         if any(one.calibration for one in env.lines):
             row.append(f"{100 * mean_absolute_error(line.calibration):.1f} %" if line.calibration else "")
@@ -167,11 +167,6 @@ def scores_table(env: Environment) -> Table:
     if any(line.calibration for line in env.lines):
         header.append("error of commands")
     return Table(header, rows)
-
-
-def n_final_episodes(line: Line) -> int:
-    """:return: how many episodes the evaluations after training had"""
-    return sum(len(run["evaluations"][-1]["lengths"]) for run in line.records)
 
 
 def speed_table(env: Environment) -> Table:

@@ -14,9 +14,9 @@ from typing import Any
 
 import gymnasium as gym
 
+from sb3_udrl.benchmark.seeding import EVALUATION_SEED
 from sb3_udrl.benchmark.settings import Algorithm, find_algorithm, tuned_settings
 
-EVALUATION_SEED = 1_000_000  # and those that follow; training never sees them
 N_EVALUATIONS = 20  # unless --eval-freq says otherwise
 DEFAULT_TIMESTEPS = 100_000  # where no settings say otherwise
 CALIBRATED = ("CartPole-v1",)  # without being asked, since there it is cheap and known

@@ -7,14 +7,12 @@ import contextlib
 import dataclasses
 import inspect
 import io
-import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch as th
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -25,7 +23,8 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from sb3_udrl import UDRL
 from sb3_udrl.benchmark.provenance import peak_memory, provenance, reset_peak_memory
-from sb3_udrl.benchmark.runs import EVALUATION_SEED, Run, import_modules
+from sb3_udrl.benchmark.runs import Run, import_modules
+from sb3_udrl.benchmark.seeding import EVALUATION_SEED, random_states_kept
 from sb3_udrl.benchmark.stopwatch import Stopwatch
 from sb3_udrl.evaluation import calibrate
 
@@ -152,20 +151,6 @@ class Evaluation(BaseCallback):
         if due <= self.num_timesteps < self.run.timesteps:
             self.evaluate(self.run.n_eval_episodes)
         return self.num_timesteps <= self.run.timesteps
-
-
-@contextlib.contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Whatever happens inside, the global random generators go on as if nothing had."""
-    states = random.getstate(), np.random.get_state(), th.get_rng_state()
-    cudnn = th.backends.cudnn.deterministic
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        th.set_rng_state(states[2])
-        th.backends.cudnn.deterministic = cudnn
 
 
 def check(run: Run) -> None:

@@ -1,0 +1,26 @@
+"""Evaluation with seeds of its own, which leaves training as it would have been without it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch as th
+
+EVALUATION_SEED = 1_000_000  # and those that follow; training never sees them
+
+
+@contextlib.contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Whatever happens inside, the global random generators go on as if nothing had."""
+    states = random.getstate(), np.random.get_state(), th.get_rng_state()
+    cudnn = th.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        th.set_rng_state(states[2])
+        th.backends.cudnn.deterministic = cudnn
