@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -13,9 +13,26 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_udrl.episodes import Episode, observation_dict
 from sb3_udrl.frames import FrameStack
+from sb3_udrl.relabeling import Relabeling
 from sb3_udrl.retention import Retention
 from sb3_udrl.segments import Segments
 from sb3_udrl.weighting import Weighting
+
+
+class NStep(NamedTuple):
+    """What came within the first n steps of B segments, each with its own n."""
+
+    observations: th.Tensor | TensorDict
+    """The observations after n steps, in the env's dtype. Shape: (B, *observation_shape), per key for Dict spaces."""
+
+    rewards: th.Tensor
+    """The sum of rewards until then, float32. Shape: (B,)"""
+
+    horizons: th.Tensor
+    """What is left of the horizon, float32. Shape: (B,)"""
+
+    ended: th.Tensor
+    """Whether the segment was over by then, so that nothing is left to expect, bool. Shape: (B,)"""
 
 
 class CommandBatch(NamedTuple):
@@ -30,20 +47,25 @@ class CommandBatch(NamedTuple):
     commands: th.Tensor
     """(desired_return, desired_horizon) = (sum of rewards t1..t2, horizon), float32. Shape: (B, 2)"""
 
+    n_step: NStep | None = None
+    """What came within the first steps; None when only whole segments count."""
+
     def take(self, indices: np.ndarray) -> CommandBatch:
         """
         :param indices: of examples, shape (N,)
         :return: these examples
         """
         chosen = th.as_tensor(indices, device=self.actions.device)
-        observations = self.observations
         return CommandBatch(
-            {key: values[chosen] for key, values in observations.items()}
-            if isinstance(observations, dict)
-            else observations[chosen],
+            _take(self.observations, chosen),
             self.actions[chosen],
             self.commands[chosen],
+            None if self.n_step is None else NStep(*(_take(values, chosen) for values in self.n_step)),
         )
+
+
+def _take(values: th.Tensor | TensorDict, chosen: th.Tensor) -> Any:
+    return {key: value[chosen] for key, value in values.items()} if isinstance(values, dict) else values[chosen]
 
 
 class EpisodeBuffer:
@@ -59,6 +81,7 @@ class EpisodeBuffer:
     :param retention: which ones
     :param segments: which stretches of them become examples
     :param weighting: how often each is drawn
+    :param relabeling: how many steps of an example count as they came
     :param device: where batches go
     :param frame_stack: how observations are stacked, when the episodes to come hold only their newest frames
     :raises ValueError: when ``buffer_size`` is below 1
@@ -72,6 +95,7 @@ class EpisodeBuffer:
         retention: Retention,
         segments: Segments,
         weighting: Weighting,
+        relabeling: Relabeling,
         device: th.device | str = "auto",
         frame_stack: FrameStack | None = None,
     ) -> None:
@@ -81,6 +105,7 @@ class EpisodeBuffer:
         self.retention = retention
         self.segments = segments
         self.weighting = weighting
+        self.relabeling = relabeling
         self.device = get_device(device)
         self.frame_stack = frame_stack
         self.returns = np.zeros(0)
@@ -222,12 +247,37 @@ class EpisodeBuffer:
         returns_to_go = self._arrays["return_to_go"]
         # Behind the last step nothing is left to go
         left = np.where(t2 < lengths, returns_to_go[starts + np.minimum(t2, lengths - 1)], 0.0)
-        commands = np.stack([returns_to_go[steps] - left, horizons], axis=1).astype(np.float32)
+        n_steps = self.relabeling.n_steps(horizons, rng)
         return CommandBatch(
             observations=self._gather_observations(starts, t1, env),
             actions=th.as_tensor(self._arrays["action"][steps], device=self.device),
-            commands=th.as_tensor(commands, device=self.device),
+            commands=th.stack([self._to_float(returns_to_go[steps] - left), self._to_float(horizons)], dim=1),
+            n_step=None if n_steps is None else self._n_step(starts, t1, t2, lengths, horizons, n_steps, env),
         )
+
+    def _n_step(
+        self,
+        starts: np.ndarray,
+        t1: np.ndarray,
+        t2: np.ndarray,
+        lengths: np.ndarray,
+        horizons: np.ndarray,
+        n_steps: np.ndarray,
+        env: VecNormalize | None,
+    ) -> NStep:
+        """:return: what came within the first ``n_steps`` of the segments, or less where they are shorter"""
+        # Where a segment ends with its episode there is no observation after it, and none is needed
+        then = np.minimum(np.minimum(t1 + n_steps, t2), lengths - 1)
+        returns_to_go = self._arrays["return_to_go"]
+        return NStep(
+            observations=self._gather_observations(starts, then, env),
+            rewards=self._to_float(returns_to_go[starts + t1] - returns_to_go[starts + then]),
+            horizons=self._to_float(horizons - (then - t1)),
+            ended=th.as_tensor(t1 + n_steps >= t2, device=self.device),
+        )
+
+    def _to_float(self, values: np.ndarray) -> th.Tensor:
+        return th.as_tensor(values.astype(np.float32), device=self.device)
 
     def _check_not_empty(self) -> None:
         if len(self) == 0:

@@ -20,9 +20,17 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sb3_udrl.buffer import NStep
 from sb3_udrl.commands import Command, count_down
 from sb3_udrl.episodes import observation_dict
-from sb3_udrl.torch_layers import COMMAND_LAYERS, AchievableReturn, CommandLayer, CommandScaling, FeatureScaling
+from sb3_udrl.torch_layers import (
+    COMMAND_LAYERS,
+    AchievableReturn,
+    CommandLayer,
+    CommandScaling,
+    FeatureScaling,
+    ReturnEstimates,
+)
 from sb3_udrl.wrappers import split_progress, strip_progress_space
 
 N_PROFILE_POINTS = 101
@@ -40,10 +48,10 @@ class ActionEvaluation(NamedTuple):
     """Entropy of the action distribution, None where it has no closed form. Shape: (B,)"""
 
     advantages: th.Tensor
-    """How much more was got than is to be expected, in units of scaled return; 0 without achievable returns. (B,)"""
+    """How much better they did than is to be expected, in units of scaled return; 0 without estimates. Shape: (B,)"""
 
     achievable_loss: th.Tensor
-    """Loss of what is thought to be achievable; 0 without achievable returns. Shape: (B,)"""
+    """Loss of what is thought to be achievable, and to be expected; 0 without estimates. Shape: (B,)"""
 
 
 class UDRLPolicy(BasePolicy):
@@ -65,7 +73,8 @@ class UDRLPolicy(BasePolicy):
     :param return_scale: fixed factor for desired returns (the papers' return scale); None to follow the data
     :param horizon_scale: fixed factor for desired horizons (the papers' horizon scale); None to follow the data
     :param achievable_expectile: a command for more than this expectile of what was got, from a state within a
-        horizon, is clipped to it (:class:`sb3_udrl.torch_layers.AchievableReturn`); None not to
+        horizon, is clipped to it, and the network is also told how ambitious a command is for its state
+        (:class:`sb3_udrl.torch_layers.AchievableReturn`); None for neither
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
@@ -157,7 +166,10 @@ class UDRLPolicy(BasePolicy):
                     "or a subclass of CommandLayer."
                 )
             layer_class = COMMAND_LAYERS[layer_class]
-        self.command_layer: CommandLayer = layer_class(features_dim, self.embedding_dim, self.embedding_activation_fn)
+        command_dim = 2 if self.achievable_return is None else 3  # with ReturnEstimates.relative
+        self.command_layer: CommandLayer = layer_class(
+            features_dim, command_dim, self.embedding_dim, self.embedding_activation_fn
+        )
         hidden = self.net_arch.get("pi", []) if isinstance(self.net_arch, dict) else self.net_arch
         latent_dim = hidden[-1] if hidden else self.embedding_dim
         layers = create_mlp(
@@ -217,37 +229,60 @@ class UDRLPolicy(BasePolicy):
         if commands is None:
             commands = self.command.expand(len(features), 2)
         commands = self.command_scaling(commands)
-        if self.achievable_return is not None:
-            commands = self.achievable_return.clip(features, commands)
-        return self._distribution(features, commands)
+        if self.achievable_return is None:
+            return self._distribution(features, commands)
+        estimates = self.achievable_return(features, commands)
+        return self._distribution(features, estimates.clip(commands), estimates)
 
     def _features(self, obs: PyTorchObs) -> th.Tensor:
         """:return: what the networks see of observations, shape (B, F)"""
         return self.feature_scaling(self.extract_features(obs, self.features_extractor))
 
-    def _distribution(self, features: th.Tensor, commands: th.Tensor) -> Distribution:
+    def _distribution(
+        self, features: th.Tensor, commands: th.Tensor, estimates: ReturnEstimates | None = None
+    ) -> Distribution:
         """:return: the distribution over actions, given features and scaled commands"""
+        if estimates is not None:
+            commands = th.column_stack([commands, estimates.relative(commands).detach()])
         outputs = self.action_net(self.mlp(self.command_layer(features, commands)))
         if isinstance(self.action_dist, DiagGaussianDistribution):
             mean, log_std = outputs.chunk(2, dim=1)
             return self.action_dist.proba_distribution(mean, (self.log_std_init + log_std).clamp(*LOG_STD_RANGE))
         return self.action_dist.proba_distribution(action_logits=outputs)
 
-    def evaluate_actions(self, obs: PyTorchObs, actions: th.Tensor, commands: th.Tensor) -> ActionEvaluation:
+    def evaluate_actions(
+        self, obs: PyTorchObs, actions: th.Tensor, commands: th.Tensor, n_step: NStep | None = None
+    ) -> ActionEvaluation:
         """
         :param obs: observations, shape (B, *observation_shape)
         :param actions: actions as the buffer stores them, shape (B, *action_shape)
         :param commands: the commands they obeyed, shape (B, 2)
+        :param n_step: what came within the first steps, to tell what is to be expected after them; needs estimates
         :return: how likely the actions were, and how well they did
         """
         features, commands = self._features(obs), self.command_scaling(commands)
-        distribution = self._distribution(features, commands)
+        returns, estimates = commands[:, 0], None
+        if self.achievable_return is not None:
+            estimates = self.achievable_return(features, commands)
+            if n_step is not None:
+                commands = th.stack([self._n_step_returns(n_step, returns), commands[:, 1]], dim=1)
+        distribution = self._distribution(features, commands, estimates)
         actions = actions.flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
         log_prob = distribution.log_prob(actions)
-        if self.achievable_return is None:
-            return ActionEvaluation(log_prob, distribution.entropy(), th.zeros_like(log_prob), th.zeros_like(log_prob))
-        achievable_loss, advantages = self.achievable_return.loss(features, commands)
+        advantages = achievable_loss = th.zeros_like(log_prob)
+        if self.achievable_return is not None and estimates is not None:
+            advantages = (commands[:, 0] - estimates.expected).detach()
+            achievable_loss = self.achievable_return.loss(estimates, commands[:, 0], returns)
         return ActionEvaluation(log_prob, distribution.entropy(), advantages, achievable_loss)
+
+    @th.no_grad()
+    def _n_step_returns(self, n_step: NStep, returns: th.Tensor) -> th.Tensor:
+        """:return: rewards of the first steps and what is to be expected after them, as a scaled return, shape (B,)"""
+        assert self.achievable_return is not None
+        commands = th.stack([th.zeros_like(n_step.horizons), n_step.horizons], dim=1)
+        features = self._features(n_step.observations)
+        expected = self.achievable_return(features, self.command_scaling.scale_only(commands)).expected
+        return th.where(n_step.ended, returns, self.command_scaling.scale_rewards(n_step.rewards) + expected)
 
     def forward(self, obs: PyTorchObs, commands: th.Tensor | None = None, deterministic: bool = False) -> th.Tensor:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
@@ -56,7 +57,23 @@ class CommandScaling(nn.Module):
         if self.training:
             self._widen(commands)
             self._follow(commands)
+        return self.scale_only(commands)
+
+    def scale_only(self, commands: th.Tensor) -> th.Tensor:
+        """
+        As :meth:`forward`, but in training nothing is learned about the range and size of commands.
+
+        :param commands: (desired_return, desired_horizon), shape (B, 2)
+        :return: network inputs, shape (B, 2)
+        """
         return (th.clamp(commands, self.low, self.high) - self.mean) * self.scale
+
+    def scale_rewards(self, rewards: th.Tensor) -> th.Tensor:
+        """
+        :param rewards: a part of a return, shape (B,)
+        :return: by how much it changes the scaled return, shape (B,)
+        """
+        return rewards * self.scale[0]
 
     def _widen(self, commands: th.Tensor) -> None:
         th.minimum(self.low, commands.amin(dim=0), out=self.low)
@@ -113,6 +130,39 @@ class FeatureScaling(nn.Module):
         self.rate.fill_(self.MOMENTUM)
 
 
+class ReturnEstimates(NamedTuple):
+    """What B examples can be asked for, in units of scaled return."""
+
+    achievable: th.Tensor
+    """The most that can be had. Shape: (B,)"""
+
+    expected: th.Tensor
+    """What is to be expected. Shape: (B,)"""
+
+    def clip(self, commands: th.Tensor) -> th.Tensor:
+        """
+        :param commands: scaled commands, shape (B, 2)
+        :return: the same, where none asks for more than can be had, shape (B, 2)
+        """
+        return th.stack([th.minimum(commands[:, 0], self.achievable), commands[:, 1]], dim=1)
+
+    def relative(self, commands: th.Tensor) -> th.Tensor:
+        """
+        How ambitious commands are for their states: 0 asks for what is to be expected anyway, 1 for the most.
+
+        One action changes little of a return, and what it changes is small beside the differences between states. Seen
+        so, it is not.
+
+        :param commands: scaled commands, shape (B, 2)
+        :return: ambition, from -3 to 3, shape (B,)
+        """
+        room = (self.achievable - self.expected).clamp(min=0) + _SMALLEST_ROOM
+        return ((commands[:, 0] - self.expected) / room).clamp(-3, 3)
+
+
+_SMALLEST_ROOM = 0.1  # where all actions bring the same, the rest is noise
+
+
 class AchievableReturn(nn.Module):
     """
     Knows how much can be had from a state within a horizon: a high expectile of what was had (asymmetric least
@@ -121,7 +171,7 @@ class AchievableReturn(nn.Module):
 
     The best that is known *from this very state* is asked for, rather than the best ever: it gives credit for what
     an action changes, not for how good the state already was (learned in-distribution returns as commands: 2506.08463).
-    Beside it stands what is to be expected, the mean, so that an example's advantage over it can be told.
+    Beside it stands what is to be expected, the mean, so that a command can be compared with it.
 
     :param features_dim: size F of the features
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)
@@ -135,36 +185,25 @@ class AchievableReturn(nn.Module):
         self.expectile = expectile
         self.net = nn.Sequential(*create_mlp(features_dim + 1, 2, [64, 64]))
 
-    def forward(self, features: th.Tensor, commands: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, features: th.Tensor, commands: th.Tensor) -> ReturnEstimates:
         """
         :param features: shape (B, F)
         :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
         :return: achievable and expected scaled returns, each of shape (B,)
         """
         # What the features are is the behaviour function's business
-        achievable, expected = self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).unbind(dim=1)
-        return achievable, expected
+        return ReturnEstimates(*self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).unbind(dim=1))
 
-    def clip(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
+    def loss(self, estimates: ReturnEstimates, relabeled: th.Tensor, returns: th.Tensor) -> th.Tensor:
         """
-        :param features: shape (B, F)
-        :param commands: scaled commands, shape (B, 2)
-        :return: the same, where none asks for more than can be had, shape (B, 2)
+        :param estimates: for the states and horizons of examples, each of shape (B,)
+        :param relabeled: the scaled returns they are examples for, shape (B,)
+        :param returns: the scaled returns that came, shape (B,)
+        :return: the loss of each, shape (B,)
         """
-        achievable, _ = self(features, commands)
-        return th.stack([th.minimum(commands[:, 0], achievable), commands[:, 1]], dim=1)
-
-    def loss(self, features: th.Tensor, commands: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """
-        :param features: shape (B, F)
-        :param commands: scaled commands that were fulfilled, shape (B, 2)
-        :return: the loss of each, shape (B,), and their advantages: how much more they got than was to be expected
-            from their states within their horizons, in units of scaled return, shape (B,)
-        """
-        achievable, expected = self(features, commands)
-        error, advantages = commands[:, 0] - achievable, commands[:, 0] - expected
+        error = relabeled - estimates.achievable
         asymmetric = th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
-        return asymmetric + 0.5 * advantages.square(), advantages.detach()
+        return asymmetric + 0.5 * (returns - estimates.expected).square()
 
 
 class CommandLayer(nn.Module, ABC):
@@ -172,11 +211,12 @@ class CommandLayer(nn.Module, ABC):
     The network's first layer, which mixes features with the command.
 
     :param features_dim: size F of the features
+    :param command_dim: size C of what is known of the command: return and horizon, and perhaps more
     :param embedding_dim: size E of the output
     :param activation_fn: activation of the embedding
     """
 
-    def __init__(self, features_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
+    def __init__(self, features_dim: int, command_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
         self.activation = activation_fn()
@@ -185,7 +225,7 @@ class CommandLayer(nn.Module, ABC):
     def forward(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
         """
         :param features: shape (B, F)
-        :param commands: scaled commands, shape (B, 2)
+        :param commands: scaled commands, shape (B, C)
         :return: shape (B, E)
         """
 
@@ -193,10 +233,10 @@ class CommandLayer(nn.Module, ABC):
 class GatedLayer(CommandLayer):
     """act(W x + b) * sigmoid(V c + d): the command opens and closes each feature (1912.02877 §3.2)."""
 
-    def __init__(self, features_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
-        super().__init__(features_dim, embedding_dim, activation_fn)
+    def __init__(self, features_dim: int, command_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
+        super().__init__(features_dim, command_dim, embedding_dim, activation_fn)
         self.features_net = nn.Linear(features_dim, embedding_dim)
-        self.command_net = nn.Linear(2, embedding_dim)
+        self.command_net = nn.Linear(command_dim, embedding_dim)
 
     def forward(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
         return self.activation(self.features_net(features)) * th.sigmoid(self.command_net(commands))
@@ -205,10 +245,10 @@ class GatedLayer(CommandLayer):
 class ProductLayer(CommandLayer):
     """act(W x + b) * act(V c + d): both are embedded the same way (PyPI package upside-down-rl)."""
 
-    def __init__(self, features_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
-        super().__init__(features_dim, embedding_dim, activation_fn)
+    def __init__(self, features_dim: int, command_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
+        super().__init__(features_dim, command_dim, embedding_dim, activation_fn)
         self.features_net = nn.Linear(features_dim, embedding_dim)
-        self.command_net = nn.Linear(2, embedding_dim)
+        self.command_net = nn.Linear(command_dim, embedding_dim)
         self.command_activation = activation_fn()
 
     def forward(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
@@ -218,11 +258,11 @@ class ProductLayer(CommandLayer):
 class BilinearLayer(CommandLayer):
     """act(W(c) x + b(c)), with weights and bias that are linear in the command (the 2019 authors' own notebook)."""
 
-    def __init__(self, features_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
-        super().__init__(features_dim, embedding_dim, activation_fn)
+    def __init__(self, features_dim: int, command_dim: int, embedding_dim: int, activation_fn: type[nn.Module]) -> None:
+        super().__init__(features_dim, command_dim, embedding_dim, activation_fn)
         self.features_dim = features_dim
-        self.weight_net = nn.Linear(2, features_dim * embedding_dim)
-        self.bias_net = nn.Linear(2, embedding_dim)
+        self.weight_net = nn.Linear(command_dim, features_dim * embedding_dim)
+        self.bias_net = nn.Linear(command_dim, embedding_dim)
 
     def forward(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
         weights = self.weight_net(commands).view(-1, self.features_dim, self.embedding_dim)

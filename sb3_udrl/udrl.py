@@ -27,6 +27,7 @@ from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_d
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
+from sb3_udrl.relabeling import RELABELINGS, Relabeling
 from sb3_udrl.retention import RETENTIONS, Retention
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.schedules import TRAINING_SCHEDULES, FixedSteps, TrainingSchedule
@@ -46,8 +47,8 @@ class UDRL(BaseAlgorithm):
     Papers: https://arxiv.org/abs/1912.02877 (Srivastava et al. 2019, the algorithm; symbols and section numbers below
     are from here) and https://arxiv.org/abs/1912.02875 (Schmidhuber 2019).
 
-    The arguments that take a variant (``retention``, ``command_sampler``, ``segments``, ``weighting``, and
-    ``gradient_steps`` where it is not a number) accept its name, ``{name: {argument: value}}``, or an object.
+    The arguments that take a variant (``retention``, ``command_sampler``, ``segments``, ``weighting``, ``relabeling``,
+    and ``gradient_steps`` where it is not a number) accept its name, ``{name: {argument: value}}``, or an object.
 
     With :class:`~stable_baselines3.common.vec_env.VecNormalize`, commands and returns stay in the env's own reward;
     like in SB3's off-policy algorithms, what is remembered is not normalised.
@@ -76,11 +77,14 @@ class UDRL(BaseAlgorithm):
         :mod:`sb3_udrl.segments`
     :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, or
         ``"exponential"`` in its standardised return
+    :param relabeling: which return examples stand for: ``"n_step"``, what came within n steps and what is to be
+        expected after them, or ``"hindsight"``, what came (§2.3.3), as they do in any case when the policy has no
+        ``achievable_expectile``; see :mod:`sb3_udrl.relabeling`
     :param advantage_temperature: examples count in proportion to exp(advantage / temperature), where the advantage is
-        how much more they got than was to be expected from the same state within the same horizon, in standard
-        deviations of the returns in batches (advantage-weighted regression, 1910.00177); but for a share of .3 that is
-        the same for all. For given state and command this changes nothing; it spends the network on the commands that
-        are worth obeying. None: all count the same (§2.3.3), as they do when the policy has no
+        how much more their return is than was to be expected from the same state within the same horizon, in standard
+        deviations of the advantages of a batch (advantage-weighted regression, 1910.00177); but for a share of .3 that
+        is the same for all. For given state and command this changes nothing; it spends the network on the commands
+        that are worth obeying. None: all count the same (§2.3.3), as they do when the policy has no
         ``achievable_expectile``
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
@@ -118,7 +122,8 @@ class UDRL(BaseAlgorithm):
         command_sampler: str | dict[str, Any] | CommandSampler = "more",
         segments: str | float | dict[str, Any] | Segments = "deadline",
         weighting: str | dict[str, Any] | Weighting = "length",
-        advantage_temperature: float | None = 0.3,
+        relabeling: str | dict[str, Any] | Relabeling = "n_step",
+        advantage_temperature: float | None = 1.0,
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,
         exploration_eps: float = 0.0,
@@ -164,6 +169,7 @@ class UDRL(BaseAlgorithm):
         self.command_sampler = command_sampler
         self.segments = segments
         self.weighting = weighting
+        self.relabeling = relabeling
         self.advantage_temperature = advantage_temperature
         self.ent_coef = ent_coef
         self.max_grad_norm = max_grad_norm
@@ -197,6 +203,7 @@ class UDRL(BaseAlgorithm):
                 resolve_variant("retention", self.retention, RETENTIONS, Retention),
                 self._resolve_segments(),
                 resolve_variant("weighting", self.weighting, WEIGHTINGS, Weighting),
+                resolve_variant("relabeling", self.relabeling, RELABELINGS, Relabeling),
                 device=self.device,
             )
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
@@ -545,9 +552,10 @@ class UDRL(BaseAlgorithm):
         """:return: how much each example of a batch counts, 1 on average, shape (B,)"""
         if self.advantage_temperature is None:
             return th.ones_like(advantages)
-        weights = (advantages / self.advantage_temperature).exp().clamp(max=_MAX_WEIGHT)
-        # All may be zero, where far more was expected than came: then there is nothing to imitate
-        return _EVEN_SHARE + (1 - _EVEN_SHARE) * weights / weights.mean().clamp(min=1e-6)
+        # Standardised as PPO does, so that the temperature has no unit
+        standardized = (advantages - advantages.mean()) / (advantages.std(unbiased=False) + 1e-8)
+        weights = (standardized / self.advantage_temperature).exp().clamp(max=_MAX_WEIGHT)
+        return _EVEN_SHARE + (1 - _EVEN_SHARE) * weights / weights.mean()
 
     def _update_command(self) -> None:
         """Keep the evaluation command, and how returns are earned, up to date with the best episodes."""

@@ -94,6 +94,7 @@ def run():
         command_sampler={"mean_std": {"last_few": LAST_FEW}},
         segments="trailing",
         weighting="uniform",
+        relabeling="hindsight",
         advantage_temperature=None,
         policy_kwargs={
             "return_scale": 0.015,
@@ -111,7 +112,8 @@ def run():
         seen_commands.append(commands[0].tolist())
         return act(observations, commands, deterministic)
 
-    def spy_on_evaluate(observations, actions, commands):
+    def spy_on_evaluate(observations, actions, commands, n_step):
+        assert n_step is None
         seen_batches.append(np.column_stack([observations, actions, commands]))
         return evaluate_actions(observations, actions, commands)
 

@@ -1,5 +1,7 @@
 """The buffer keeps what it should, and every example can be verified by brute force from its episode."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,17 +9,19 @@ from hypothesis import strategies as st
 
 from sb3_udrl.buffer import EpisodeBuffer
 from sb3_udrl.episodes import Episode
+from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling
 from sb3_udrl.retention import BestRecentRetention, BestRetention, BestSpreadRetention, RecentRetention
 from sb3_udrl.segments import DeadlineSegments, TrailingSegments
 from sb3_udrl.weighting import ExponentialWeighting, LengthWeighting, UniformWeighting
 
 
-def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None, segments=None):
+def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None, segments=None, relabeling=None):
     return EpisodeBuffer(
         buffer_size,
         retention or BestRetention(),
         segments or TrailingSegments(trailing),
         weighting or UniformWeighting(),
+        relabeling or HindsightRelabeling(),
         device="cpu",
     )
 
@@ -141,6 +145,50 @@ def test_an_episode_that_beat_its_deadline_earned_all_its_reward(rng):
     assert commands[:, 1].max() == 1000
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    terminated=st.booleans(),
+    max_horizon=st.integers(1, 20),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_what_came_within_n_steps_is_true_of_its_episode(lengths, terminated, max_horizon, seed):
+    rng = np.random.default_rng(seed)
+    buffer = make_buffer(6, segments=DeadlineSegments(max_horizon), relabeling=NStepRelabeling())
+    episodes = [make_episode(number, length, rng) for number, length in enumerate(lengths)]
+    for episode in episodes:
+        buffer.add(replace(episode, terminated=terminated, truncated=not terminated))
+    batch = buffer.sample(64, rng)
+    for (number, t1), (_, horizon), (number_then, then), rewards, horizon_then, ended in zip(
+        batch.observations.int().tolist(),
+        batch.commands.tolist(),
+        batch.n_step.observations.int().tolist(),
+        batch.n_step.rewards.tolist(),
+        batch.n_step.horizons.tolist(),
+        batch.n_step.ended.tolist(),
+        strict=True,
+    ):
+        assert number_then == number
+        assert horizon_then == horizon - (then - t1)
+        total = sum(float(reward) for reward in episodes[number].rewards[t1:then])
+        assert rewards == pytest.approx(total, abs=1e-4)
+        t2 = min(t1 + int(horizon), lengths[number])
+        if ended:
+            assert then == min(t2, lengths[number] - 1)
+        else:
+            # At least one step, and something is left to expect
+            assert t1 < then < t2
+            assert horizon_then >= 1
+
+
+def test_the_number_of_steps_is_spread_over_all_scales_up_to_the_horizon(rng):
+    n_steps = NStepRelabeling().n_steps(np.full(20_000, 100), rng)
+    assert n_steps.min() == 1 or n_steps.min() == 2
+    assert n_steps.max() == 100
+    assert np.mean(n_steps <= 10) == pytest.approx(0.5, abs=0.02)
+    assert (NStepRelabeling().n_steps(np.ones(5, dtype=np.int64), rng) == 1).all()
+
+
 def test_exponential_weighting_prefers_better_episodes_by_a_known_ratio(rng):
     buffer = make_buffer(2, weighting=ExponentialWeighting(temperature=0.5))
     for number in range(2):
@@ -188,11 +236,12 @@ def test_best_and_recent_keeps_both():
 
 
 def test_the_same_seed_draws_the_same_batch(rng):
-    buffer = make_buffer(5)
+    buffer = make_buffer(5, relabeling=NStepRelabeling())
     for number in range(5):
         buffer.add(make_episode(number, number + 1, rng))
     first, second = (buffer.sample(32, np.random.default_rng(7)) for _ in range(2))
-    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+    assert all((a == b).all() for a, b in zip(first[:3], second[:3], strict=True))
+    assert all((a == b).all() for a, b in zip(first.n_step, second.n_step, strict=True))
 
 
 @pytest.mark.parametrize("retention", [BestRetention(), RecentRetention()])

@@ -12,6 +12,7 @@ from torch import nn
 from sb3_udrl import UDRL
 from sb3_udrl.commands import MeanStdSampler
 from sb3_udrl.policies import UDRLPolicy
+from sb3_udrl.relabeling import HindsightRelabeling
 from sb3_udrl.retention import BestRecentRetention, BestRetention
 from sb3_udrl.schedules import Epochs
 from sb3_udrl.segments import TrailingSegments
@@ -74,6 +75,7 @@ def what_all_have_in_common(model):
     """The paper's algorithm: §2.3.3 to §2.3.6, and no more."""
     buffer, policy = model.replay_buffer, model.policy
     assert isinstance(buffer.weighting, UniformWeighting)
+    assert isinstance(buffer.relabeling, HindsightRelabeling)
     assert isinstance(buffer.segments, TrailingSegments)
     assert isinstance(model._sampler, MeanStdSampler)
     assert model._sampler.n_stds == 1

@@ -20,6 +20,7 @@ ORDER = [
         "retention",
         "segments",
         "weighting",
+        "relabeling",
         "buffer",
         "schedules",
     ),

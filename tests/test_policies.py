@@ -8,6 +8,7 @@ from stable_baselines3.common.utils import ConstantSchedule
 from torch import nn
 
 from sb3_udrl import UDRL
+from sb3_udrl.buffer import NStep
 from sb3_udrl.commands import Command
 from sb3_udrl.policies import N_PROFILE_POINTS, MlpPolicy
 from sb3_udrl.torch_layers import COMMAND_LAYERS
@@ -58,6 +59,25 @@ def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space)
     assert log_prob.shape == (2000,)
     # The mean of -log p over its own samples estimates the entropy
     assert -log_prob.mean().item() == pytest.approx(entropy.mean().item(), abs=0.1)
+
+
+def test_after_n_steps_what_is_to_be_expected_takes_the_place_of_what_came():
+    policy = make_policy(spaces.Discrete(2), dropout_rate=0.0)
+    observations, commands = th.rand(3, 3), th.tensor([[10.0, 5.0], [20.0, 6.0], [30.0, 7.0]])
+    then, rewards, left = th.rand(3, 3), th.tensor([1.0, 2.0, 3.0]), th.tensor([4.0, 3.0, 2.0])
+    policy.command_scaling.train()(commands)
+    policy.set_training_mode(False)
+    n_step = NStep(then, rewards, left, ended=th.tensor([False, False, True]))
+    advantages = policy.evaluate_actions(observations, th.zeros(3), commands, n_step).advantages
+
+    def expected(observations, horizons):
+        """In units of reward, beyond the mean of the returns that were seen."""
+        scaled = policy.command_scaling(th.stack([commands[:, 0], horizons], dim=1))
+        return policy.achievable_return(policy._features(observations), scaled).expected / scale
+
+    scale, mean = policy.command_scaling.scale[0], policy.command_scaling.mean[0]
+    came = th.where(n_step.ended, commands[:, 0], rewards + expected(then, left) + mean)
+    th.testing.assert_close(advantages, scale * (came - mean - expected(observations, commands[:, 1])).detach())
 
 
 def test_box_actions_are_scaled_to_the_bounds_and_clipped_only_for_the_env():

@@ -13,6 +13,7 @@ from toy_envs import RandomEnv
 from sb3_udrl import UDRL
 from sb3_udrl.buffer import EpisodeBuffer
 from sb3_udrl.episodes import Episode
+from sb3_udrl.relabeling import HindsightRelabeling
 from sb3_udrl.retention import RecentRetention
 from sb3_udrl.schedules import Epochs
 from sb3_udrl.segments import TrailingSegments
@@ -25,6 +26,7 @@ QUICK = {
     "batch_size": 4,
     "retention": "recent",
     "weighting": "uniform",
+    "relabeling": "hindsight",
     "policy_kwargs": {"net_arch": [8], "embedding_dim": 8},
     "seed": 0,
 }
@@ -36,7 +38,7 @@ def make_model(env, gradient_steps="epochs", **kwargs):
 
 def numbered_buffer(n_episodes, size=100):
     """Episodes of 1 to 7 steps whose observations say which episode and which step this is."""
-    buffer = EpisodeBuffer(size, RecentRetention(), TrailingSegments(), UniformWeighting())
+    buffer = EpisodeBuffer(size, RecentRetention(), TrailingSegments(), UniformWeighting(), HindsightRelabeling())
     for number in range(n_episodes):
         length = 1 + number % 7
         observations = np.stack([np.full(length, number), np.arange(length)], axis=1).astype(np.float32)
@@ -79,7 +81,7 @@ def test_held_out_episodes_are_never_trained_on_in_any_update():
     trained, held_out = set(), set()
     evaluate_actions = model.policy.evaluate_actions
 
-    def spy(observations, actions, commands):
+    def spy(observations, actions, commands, n_step=None):
         (trained if th.is_grad_enabled() else held_out).update(map(tuple, observations.tolist()))
         return evaluate_actions(observations, actions, commands)
 

@@ -12,6 +12,7 @@ from sb3_udrl.torch_layers import (
     FeatureScaling,
     GatedLayer,
     ProductLayer,
+    ReturnEstimates,
 )
 
 FEATURES = th.tensor([[1.0, -2.0, 0.5], [0.3, 0.1, -0.7]])
@@ -79,7 +80,7 @@ def test_all_state_is_in_float_buffers_so_that_it_is_saved():
 
 @pytest.mark.parametrize("activation_fn", [nn.Tanh, nn.ReLU, nn.PReLU])
 def test_the_gated_layer_is_the_papers_formula(activation_fn):
-    layer = GatedLayer(3, 4, activation_fn)
+    layer = GatedLayer(3, 2, 4, activation_fn)
     expected = layer.activation(FEATURES @ layer.features_net.weight.T + layer.features_net.bias) * th.sigmoid(
         COMMANDS @ layer.command_net.weight.T + layer.command_net.bias
     )
@@ -87,7 +88,7 @@ def test_the_gated_layer_is_the_papers_formula(activation_fn):
 
 
 def test_the_product_layer_multiplies_two_embeddings():
-    layer = ProductLayer(3, 4, nn.PReLU)
+    layer = ProductLayer(3, 2, 4, nn.PReLU)
     expected = layer.activation(layer.features_net(FEATURES)) * layer.command_activation(layer.command_net(COMMANDS))
     th.testing.assert_close(layer(FEATURES, COMMANDS), expected)
     assert layer.activation is not layer.command_activation  # each PReLU learns its own slope
@@ -95,7 +96,7 @@ def test_the_product_layer_multiplies_two_embeddings():
 
 @th.no_grad()
 def test_the_bilinear_layer_computes_its_weights_from_the_command():
-    layer = BilinearLayer(3, 4, nn.ReLU)
+    layer = BilinearLayer(3, 2, 4, nn.ReLU)
     for features, command, output in zip(FEATURES, COMMANDS, layer(FEATURES, COMMANDS), strict=True):
         weights = layer.weight_net(command).reshape(3, 4)
         expected = [
@@ -107,7 +108,7 @@ def test_the_bilinear_layer_computes_its_weights_from_the_command():
 
 @pytest.mark.parametrize("name", COMMAND_LAYERS)
 def test_every_layer_tells_return_from_horizon(name):
-    layer = COMMAND_LAYERS[name](3, 8, nn.Tanh)
+    layer = COMMAND_LAYERS[name](3, 2, 8, nn.Tanh)
     assert not th.allclose(layer(FEATURES, COMMANDS), layer(FEATURES, COMMANDS.flip(dims=[1])))
 
 
@@ -134,10 +135,10 @@ def test_features_far_outside_are_clipped_and_statistics_rest_while_acting():
 def test_the_achievable_return_sees_successes_that_are_rare(rng):
     achievable = AchievableReturn(1, expectile=0.97)
     optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
+    features, commands = th.zeros(256, 1), th.ones(256, 2)
     for _ in range(800):
-        successes = th.as_tensor(rng.random((256, 1)) < 0.05, dtype=th.float32)
-        commands = th.cat([successes, th.ones(256, 1)], dim=1)
-        loss = achievable.loss(th.zeros(256, 1), commands)[0].mean()
+        successes = th.as_tensor(rng.random(256) < 0.05, dtype=th.float32)
+        loss = achievable.loss(achievable(features, commands), successes, successes).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -146,18 +147,19 @@ def test_the_achievable_return_sees_successes_that_are_rare(rng):
     bound, mean = achievable(th.zeros(1, 1), th.ones(1, 2))
     assert bound.item() == pytest.approx(expected, abs=0.1)
     assert mean.item() == pytest.approx(0.05, abs=0.05)
-    _, advantages = achievable.loss(th.zeros(1, 1), th.ones(1, 2))
-    assert advantages.item() == pytest.approx(0.95, abs=0.05)
 
 
 def test_only_commands_for_more_than_is_achievable_are_clipped():
-    achievable = AchievableReturn(2, expectile=0.9)
-    features = th.ones(3, 2)
-    bound = achievable(features, th.ones(3, 2))[0].detach()
-    commands = th.stack([bound + th.tensor([-1.0, 0.0, 1.0]), th.ones(3)], dim=1)
-    clipped = achievable.clip(features, commands)
-    th.testing.assert_close(clipped[:, 0], bound + th.tensor([-1.0, 0.0, 0.0]))
-    assert (clipped[:, 1] == 1).all()
+    estimates = ReturnEstimates(achievable=th.tensor([2.0, 2.0, 2.0]), expected=th.zeros(3))
+    clipped = estimates.clip(th.tensor([[1.0, 7.0], [2.0, 7.0], [3.0, 7.0]]))
+    assert clipped.tolist() == [[1.0, 7.0], [2.0, 7.0], [2.0, 7.0]]
+
+
+def test_ambition_is_0_for_what_is_to_be_expected_and_1_for_the_most_that_can_be_had():
+    estimates = ReturnEstimates(achievable=th.tensor([22.0, 22.0, 22.0, 7.0]), expected=th.tensor([2.0, 2.0, 2.0, 7.0]))
+    ambition = estimates.relative(th.tensor([[2.0, 1.0], [22.0, 1.0], [-100.0, 1.0], [7.0, 1.0]]))
+    # The last knows of no room at all, which is no reason to divide by it
+    assert ambition.tolist() == pytest.approx([0.0, 1.0, -3.0, 0.0], abs=0.01)
 
 
 @pytest.mark.parametrize("expectile", [0.0, 1.0, float("nan")])

@@ -507,12 +507,14 @@ def test_training_makes_no_second_copy_of_what_is_remembered():
     assert peak < 0.1 * model.replay_buffer.nbytes
 
 
-def test_examples_count_by_their_advantage_and_never_by_nan():
+def test_examples_count_by_their_advantage_over_each_other():
     model = make_model(CountdownEnv(5), advantage_temperature=0.5)
-    weights = model._weights(th.tensor([0.0, 0.5]))
+    weights = model._weights(th.tensor([-1.0, 1.0]))
     assert weights.mean() == pytest.approx(1)
-    # A share of .3 is the same for all
-    th.testing.assert_close((weights[1] - 0.3) / (weights[0] - 0.3), th.tensor(np.e, dtype=th.float32))
-    th.testing.assert_close(model._weights(th.tensor([-1e9, -2e9])), th.tensor([0.3, 0.3]))
+    # Two standard deviations apart, and a share of .3 is the same for all
+    th.testing.assert_close((weights[1] - 0.3) / (weights[0] - 0.3), th.tensor(np.e**4, dtype=th.float32))
+    # Neither the unit of reward nor how well all of them did matters
+    th.testing.assert_close(model._weights(th.tensor([-3e9, -1e9])), weights)
+    th.testing.assert_close(model._weights(th.tensor([7.0, 7.0])), th.ones(2))
     with pytest.raises(ValueError, match="advantage_temperature=0"):
         make_model(CountdownEnv(5), advantage_temperature=0)

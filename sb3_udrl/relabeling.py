@@ -1,0 +1,46 @@
+"""How much of an example's desired return is what came, and how much what is to be expected."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+
+class Relabeling(ABC):
+    """After how many steps of a segment its return is taken from what is to be expected, instead of what came."""
+
+    @abstractmethod
+    def n_steps(self, horizons: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+        """
+        :param horizons: desired horizons of the examples in steps, shape (B,)
+        :param rng: source of randomness
+        :return: how many steps count as they came, at least 1, shape (B,); None for all
+        """
+
+
+class HindsightRelabeling(Relabeling):
+    """All of them: examples say what was got, to the letter (1912.02877 §2.2.1)."""
+
+    def n_steps(self, horizons: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+        return None
+
+
+class NStepRelabeling(Relabeling):
+    """
+    The first n steps; for the rest of the horizon what is to be expected from the state after them, as the n-step
+    return of temporal-difference learning has it.
+
+    What came after n steps was the doing of later actions, and luck. With their mean in its place an example tells
+    how much *this* action, and the next few, are worth (2205.15967, "You Can't Count on Luck", makes the same case).
+    What is expected is itself learned from whole segments, not from its own estimates.
+
+    n is log-uniform from 1 to the horizon: all scales count alike, so that nothing needs to be chosen, and short
+    stretches before an end, which commands for little are learned from, are mostly taken as they came.
+    """
+
+    def n_steps(self, horizons: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+        return np.ceil(horizons ** rng.random(len(horizons))).astype(np.int64)
+
+
+RELABELINGS: dict[str, type[Relabeling]] = {"hindsight": HindsightRelabeling, "n_step": NStepRelabeling}
