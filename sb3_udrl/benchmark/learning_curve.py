@@ -24,6 +24,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -38,7 +39,7 @@ COMMANDS = {"CartPole-v1": [(float(desired_return), 500.0) for desired_return in
 N_COMMAND_EPISODES = 20
 
 
-def evaluate(model: UDRL, env: VecEnv) -> tuple[float, float]:
+def evaluate(model: PolicyPredictor, env: VecEnv) -> tuple[float, float]:
     """
     :param model: a model, asked for its evaluation command
     :param env: environments to evaluate in
@@ -48,6 +49,32 @@ def evaluate(model: UDRL, env: VecEnv) -> tuple[float, float]:
         env.seed(EVALUATION_SEED)
         mean, std = evaluate_policy(model, env, N_EVAL_EPISODES, deterministic=True)
     return float(mean), float(std)  # type: ignore[arg-type]
+
+
+class RandomActions:
+    """
+    What to improve on: acts at random, as far as :func:`evaluate_policy` can tell from outside.
+
+    :param env: environments to act in
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        self.env = env
+        env.action_space.seed(EVALUATION_SEED)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, None]:
+        """
+        The arguments are SB3's, and none is looked at.
+
+        :return: random actions, one for each environment, and no state
+        """
+        return np.array([self.env.action_space.sample() for _ in range(self.env.num_envs)]), None
 
 
 class LearningCurve(BaseCallback):
@@ -90,6 +117,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     result = {
         **settings,
+        "random": round(evaluate(RandomActions(env), env)[0], 2),
         "final": curve.points[-1][1],
         "curve": curve.points,
         "seconds_with_evaluation": round(seconds),
@@ -143,7 +171,8 @@ def report(path: Path) -> None:
             f"{returns[-1]:.1f} | {error} |"
         )
     finals = [result["final"] for result in results]
-    print(f"\nReturn at the end: mean {np.mean(finals):.1f}, worst {min(finals):.1f}")
+    random = f"; acting at random {results[0]['random']:.1f}" if "random" in results[0] else ""
+    print(f"\nReturn at the end: mean {np.mean(finals):.1f}, worst {min(finals):.1f}{random}")
     solved = [result["first_solved"] for result in results if result.get("first_solved") is not None]
     if solved:
         print(

@@ -60,8 +60,9 @@ def _suggest_commands(trial: optuna.Trial) -> None:
     # "More than ever" can be had from no state: it has to be clipped to what can
     if sampler == "more" or trial.suggest_categorical("clip_to_achievable", [True, False]):
         trial.suggest_float("above_expectile", 0.003, 0.3, log=True)
+        trial.suggest_categorical("relabeling", ["n_step", "hindsight"])
         if trial.suggest_categorical("weight_by_advantage", [True, False]):
-            trial.suggest_float("advantage_temperature", 0.1, 3.0, log=True)
+            trial.suggest_float("advantage_temperature", 0.3, 3.0, log=True)
 
 
 def _suggest_updates(trial: optuna.Trial) -> None:
@@ -94,6 +95,7 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "segments": _variant(params, "segments", "max_horizon"),
         "command_sampler": sampler,
         "weighting": _variant(params, "weighting", "temperature"),
+        "relabeling": params.get("relabeling", "hindsight"),
         "advantage_temperature": params.get("advantage_temperature"),
         "policy_kwargs": {
             "achievable_expectile": 1 - params["above_expectile"] if "above_expectile" in params else None,
