@@ -27,7 +27,7 @@ from sb3_udrl import UDRL
 )
 def test_the_identity_envs_of_sb3_are_learned(make_env):
     env = make_vec_env(make_env, 4)
-    model = UDRL("MlpPolicy", env, learning_starts=(20, "episode"), segments=OneStepSegments(), seed=0).learn(12_000)
+    model = UDRL("MlpPolicy", env, learning_starts=(20, "episode"), segments=OneStepSegments(), seed=0).learn(6_000)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
     assert mean >= 90  # of 100
 
@@ -36,6 +36,6 @@ def test_what_only_the_picture_tells_is_learned():
     env = make_vec_env(PictureEnv, 4, seed=0)
     policy_kwargs = {"features_extractor_kwargs": {"features_dim": 64}}
     model = UDRL("CnnPolicy", env, batch_size=64, segments=OneStepSegments(), policy_kwargs=policy_kwargs, seed=0)
-    model.learn(6_000)
+    model.learn(4_000)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
     assert mean >= 18  # of 20; at random 5
