@@ -218,7 +218,8 @@ class EpisodeBuffer:
         """
         Draw independent examples: an episode by the weighting, then a segment of it.
 
-        The command of an example is what its segment fulfilled: (sum of rewards t1..t2, horizon).
+        The command of an example is what its segment fulfilled: (sum of rewards t1..t2, horizon). What it stands for in
+        training may be another return, see :mod:`sb3_udrl.relabeling`.
 
         :param batch_size: number of examples B
         :param rng: source of randomness

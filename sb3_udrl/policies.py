@@ -72,8 +72,8 @@ class UDRLPolicy(BasePolicy):
     :param embedding_activation_fn: its activation
     :param return_scale: fixed factor for desired returns (the papers' return scale); None to follow the data
     :param horizon_scale: fixed factor for desired horizons (the papers' horizon scale); None to follow the data
-    :param achievable_expectile: a command for more than this expectile of what was got, from a state within a
-        horizon, is clipped to it, and the network is also told how ambitious a command is for its state
+    :param achievable_expectile: a command for more than this expectile of what examples stand for, from a state within
+        a horizon, is clipped to it, and the network is also told how ambitious a command is for its state
         (:class:`sb3_udrl.torch_layers.AchievableReturn`); None for neither
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
@@ -257,31 +257,33 @@ class UDRLPolicy(BasePolicy):
         :param obs: observations, shape (B, *observation_shape)
         :param actions: actions as the buffer stores them, shape (B, *action_shape)
         :param commands: the commands they obeyed, shape (B, 2)
-        :param n_step: what came within the first steps, to tell what is to be expected after them; needs estimates
+        :param n_step: what came within the first steps: then what is to be expected after them takes the place of what
+            came, in the returns of the commands; not looked at without an ``achievable_expectile``
         :return: how likely the actions were, and how well they did
         """
         features, commands = self._features(obs), self.command_scaling(commands)
-        returns, estimates = commands[:, 0], None
-        if self.achievable_return is not None:
-            estimates = self.achievable_return(features, commands)
-            if n_step is not None:
-                commands = th.stack([self._n_step_returns(n_step, returns), commands[:, 1]], dim=1)
-        distribution = self._distribution(features, commands, estimates)
         actions = actions.flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
-        log_prob = distribution.log_prob(actions)
-        advantages = achievable_loss = th.zeros_like(log_prob)
-        if self.achievable_return is not None and estimates is not None:
-            advantages = (commands[:, 0] - estimates.expected).detach()
-            achievable_loss = self.achievable_return.loss(estimates, commands[:, 0], returns)
-        return ActionEvaluation(log_prob, distribution.entropy(), advantages, achievable_loss)
+        if self.achievable_return is None:
+            distribution = self._distribution(features, commands)
+            log_prob = distribution.log_prob(actions)
+            return ActionEvaluation(log_prob, distribution.entropy(), th.zeros_like(log_prob), th.zeros_like(log_prob))
+        returns, horizons = commands.unbind(dim=1)
+        relabeled = returns if n_step is None else self._n_step_returns(self.achievable_return, n_step, returns)
+        estimates = self.achievable_return(features, commands)
+        distribution = self._distribution(features, th.stack([relabeled, horizons], dim=1), estimates)
+        return ActionEvaluation(
+            distribution.log_prob(actions),
+            distribution.entropy(),
+            (relabeled - estimates.expected).detach(),
+            self.achievable_return.loss(estimates, relabeled, returns),
+        )
 
     @th.no_grad()
-    def _n_step_returns(self, n_step: NStep, returns: th.Tensor) -> th.Tensor:
+    def _n_step_returns(self, achievable_return: AchievableReturn, n_step: NStep, returns: th.Tensor) -> th.Tensor:
         """:return: rewards of the first steps and what is to be expected after them, as a scaled return, shape (B,)"""
-        assert self.achievable_return is not None
         commands = th.stack([th.zeros_like(n_step.horizons), n_step.horizons], dim=1)
-        features = self._features(n_step.observations)
-        expected = self.achievable_return(features, self.command_scaling.scale_only(commands)).expected
+        features = self._features(n_step.observations)  # in training their statistics follow these observations too
+        expected = achievable_return(features, self.command_scaling.scale_only(commands)).expected
         return th.where(n_step.ended, returns, self.command_scaling.scale_rewards(n_step.rewards) + expected)
 
     def forward(self, obs: PyTorchObs, commands: th.Tensor | None = None, deterministic: bool = False) -> th.Tensor:

@@ -35,8 +35,9 @@ class NStepRelabeling(Relabeling):
     how much *this* action, and the next few, are worth (2205.15967, "You Can't Count on Luck", makes the same case).
     What is expected is itself learned from whole segments, not from its own estimates.
 
-    n is log-uniform from 1 to the horizon: all scales count alike, so that nothing needs to be chosen, and short
-    stretches before an end, which commands for little are learned from, are mostly taken as they came.
+    n is log-uniform up to the horizon, rounded up, so that it is at least 2 where the horizon is. All scales count
+    alike: nothing needs to be chosen, and short stretches before an end, from which commands for little are learned,
+    are mostly taken as they came.
     """
 
     def n_steps(self, horizons: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:

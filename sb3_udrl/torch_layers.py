@@ -148,7 +148,8 @@ class ReturnEstimates(NamedTuple):
 
     def relative(self, commands: th.Tensor) -> th.Tensor:
         """
-        How ambitious commands are for their states: 0 asks for what is to be expected anyway, 1 for the most.
+        How ambitious commands are for their states: 0 asks for what is to be expected anyway, nearly 1 for the most,
+        (command - expected) / (achievable - expected + .1).
 
         One action changes little of a return, and what it changes is small beside the differences between states. Seen
         so, it is not.
@@ -160,18 +161,18 @@ class ReturnEstimates(NamedTuple):
         return ((commands[:, 0] - self.expected) / room).clamp(-3, 3)
 
 
-_SMALLEST_ROOM = 0.1  # where all actions bring the same, the rest is noise
+_SMALLEST_ROOM = 0.1  # in units of scaled return; where all actions bring the same, the rest is noise
 
 
 class AchievableReturn(nn.Module):
     """
-    Knows how much can be had from a state within a horizon: a high expectile of what was had (asymmetric least
-    squares, Newey & Powell 1987; for RL in 2110.06169 §4.1), so that a command need not ask for what nothing remembered
-    is like. Unlike a quantile, an expectile also sees successes that are rarer than 1 - expectile.
+    Knows how much can be had from a state within a horizon: a high expectile of the returns that examples stand for
+    (asymmetric least squares, Newey & Powell 1987; for RL in 2110.06169 §4.1), so that a command need not ask for what
+    nothing remembered is like. Unlike a quantile, an expectile also sees successes that are rarer than 1 - expectile.
 
     The best that is known *from this very state* is asked for, rather than the best ever: it gives credit for what
     an action changes, not for how good the state already was (learned in-distribution returns as commands: 2506.08463).
-    Beside it stands what is to be expected, the mean, so that a command can be compared with it.
+    Beside it stands what is to be expected, the mean of what came, so that a command can be compared with it.
 
     :param features_dim: size F of the features
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)

@@ -27,7 +27,7 @@ from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_d
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
-from sb3_udrl.relabeling import RELABELINGS, Relabeling
+from sb3_udrl.relabeling import RELABELINGS, HindsightRelabeling, Relabeling
 from sb3_udrl.retention import RETENTIONS, Retention
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.schedules import TRAINING_SCHEDULES, FixedSteps, TrainingSchedule
@@ -196,6 +196,8 @@ class UDRL(BaseAlgorithm):
         self._sampler = resolve_variant("command_sampler", self.command_sampler, COMMAND_SAMPLERS, CommandSampler)
         self._schedule = self._resolve_schedule()
         self._episodes = EpisodeAccumulator(self.n_envs)
+        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
+        self.policy = policy.to(self.device)  # type: ignore[assignment]
         # load() calls this with the saved arguments already in place
         if getattr(self, "replay_buffer", None) is None:
             self.replay_buffer = EpisodeBuffer(
@@ -203,17 +205,20 @@ class UDRL(BaseAlgorithm):
                 resolve_variant("retention", self.retention, RETENTIONS, Retention),
                 self._resolve_segments(),
                 resolve_variant("weighting", self.weighting, WEIGHTINGS, Weighting),
-                resolve_variant("relabeling", self.relabeling, RELABELINGS, Relabeling),
+                self._resolve_relabeling(),
                 device=self.device,
             )
-        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
-        self.policy = policy.to(self.device)  # type: ignore[assignment]
 
     def _resolve_segments(self) -> Segments:
         """:return: the rule that ``segments`` names; a number is the probability of trailing ones"""
         if isinstance(self.segments, (int, float)):
             return TrailingSegments(self.segments)
         return resolve_variant("segments", self.segments, SEGMENTS, Segments)
+
+    def _resolve_relabeling(self) -> Relabeling:
+        """:return: the rule that ``relabeling`` names; hindsight where the policy does not know what to expect"""
+        relabeling: Relabeling = resolve_variant("relabeling", self.relabeling, RELABELINGS, Relabeling)
+        return HindsightRelabeling() if self.policy.achievable_return is None else relabeling
 
     def _resolve_schedule(self) -> TrainingSchedule | None:
         """:return: the schedule that ``gradient_steps`` names; None where it is a number"""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sb3_udrl.buffer import EpisodeBuffer
 from sb3_udrl.episodes import Episode
-from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling
+from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling, Relabeling
 from sb3_udrl.retention import BestRecentRetention, BestRetention, BestSpreadRetention, RecentRetention
 from sb3_udrl.segments import DeadlineSegments, TrailingSegments
 from sb3_udrl.weighting import ExponentialWeighting, LengthWeighting, UniformWeighting
@@ -24,6 +24,16 @@ def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None, segme
         relabeling or HindsightRelabeling(),
         device="cpu",
     )
+
+
+class FixedRelabeling(Relabeling):
+    """Always the same number of steps."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def n_steps(self, horizons, rng):
+        return np.full(len(horizons), self.n)
 
 
 def make_episode(number, length, rng):
@@ -150,11 +160,12 @@ def test_an_episode_that_beat_its_deadline_earned_all_its_reward(rng):
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
     terminated=st.booleans(),
     max_horizon=st.integers(1, 20),
+    n=st.integers(1, 8),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_what_came_within_n_steps_is_true_of_its_episode(lengths, terminated, max_horizon, seed):
+def test_what_came_within_n_steps_is_true_of_its_episode(lengths, terminated, max_horizon, n, seed):
     rng = np.random.default_rng(seed)
-    buffer = make_buffer(6, segments=DeadlineSegments(max_horizon), relabeling=NStepRelabeling())
+    buffer = make_buffer(6, segments=DeadlineSegments(max_horizon), relabeling=FixedRelabeling(n))
     episodes = [make_episode(number, length, rng) for number, length in enumerate(lengths)]
     for episode in episodes:
         buffer.add(replace(episode, terminated=terminated, truncated=not terminated))
@@ -173,17 +184,31 @@ def test_what_came_within_n_steps_is_true_of_its_episode(lengths, terminated, ma
         total = sum(float(reward) for reward in episodes[number].rewards[t1:then])
         assert rewards == pytest.approx(total, abs=1e-4)
         t2 = min(t1 + int(horizon), lengths[number])
-        if ended:
-            assert then == min(t2, lengths[number] - 1)
-        else:
-            # At least one step, and something is left to expect
-            assert t1 < then < t2
-            assert horizon_then >= 1
+        assert ended == (t1 + n >= t2)
+        # Behind an episode's last step there is no observation, and nothing is left to expect
+        assert then == (min(t2, lengths[number] - 1) if ended else t1 + n)
+        assert ended or horizon_then >= 1
+
+
+def test_taking_some_examples_takes_all_that_is_known_of_them(rng):
+    buffer = make_buffer(5, relabeling=NStepRelabeling())
+    for number in range(5):
+        episode = make_episode(number, 7, rng)
+        buffer.add(replace(episode, observations={"a": episode.observations, "b": -episode.observations}))
+    batch, order = buffer.sample(32, rng), rng.permutation(32)
+    taken = batch.take(order)
+    for i, j in enumerate(order):
+        assert (taken.actions[i], *taken.commands[i]) == (batch.actions[j], *batch.commands[j])
+        for key in ("a", "b"):
+            assert (taken.observations[key][i] == batch.observations[key][j]).all()
+            assert (taken.n_step.observations[key][i] == batch.n_step.observations[key][j]).all()
+        for name in ("rewards", "horizons", "ended"):
+            assert getattr(taken.n_step, name)[i] == getattr(batch.n_step, name)[j]
 
 
 def test_the_number_of_steps_is_spread_over_all_scales_up_to_the_horizon(rng):
     n_steps = NStepRelabeling().n_steps(np.full(20_000, 100), rng)
-    assert n_steps.min() == 1 or n_steps.min() == 2
+    assert n_steps.min() == 2
     assert n_steps.max() == 100
     assert np.mean(n_steps <= 10) == pytest.approx(0.5, abs=0.02)
     assert (NStepRelabeling().n_steps(np.ones(5, dtype=np.int64), rng) == 1).all()

@@ -80,6 +80,19 @@ def test_after_n_steps_what_is_to_be_expected_takes_the_place_of_what_came():
     th.testing.assert_close(advantages, scale * (came - mean - expected(observations, commands[:, 1])).detach())
 
 
+def test_acting_and_estimating_teach_each_other_nothing():
+    policy = make_policy(spaces.Discrete(2))
+    n_step = NStep(th.rand(3, 3), th.rand(3), th.rand(3) + 1, ended=th.tensor([False, False, True]))
+    evaluation = policy.evaluate_actions(th.rand(3, 3), th.zeros(3), th.rand(3, 2) + 1, n_step)
+    evaluation.log_prob.mean().backward()
+    assert all(weight.grad is None for weight in policy.achievable_return.parameters())
+    assert policy.action_net.weight.grad is not None
+    policy.zero_grad()
+    evaluation.achievable_loss.mean().backward()
+    learned = {name.split(".")[0] for name, weight in policy.named_parameters() if weight.grad is not None}
+    assert learned == {"achievable_return"}
+
+
 def test_box_actions_are_scaled_to_the_bounds_and_clipped_only_for_the_env():
     policy = make_policy(ACTION_SPACES[4])
     env_actions = policy.to_env_actions(np.array([[0.0, 0.0], [-1.0, 1.0], [7.0, -7.0]]))

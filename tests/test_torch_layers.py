@@ -155,11 +155,11 @@ def test_only_commands_for_more_than_is_achievable_are_clipped():
     assert clipped.tolist() == [[1.0, 7.0], [2.0, 7.0], [2.0, 7.0]]
 
 
-def test_ambition_is_0_for_what_is_to_be_expected_and_1_for_the_most_that_can_be_had():
-    estimates = ReturnEstimates(achievable=th.tensor([22.0, 22.0, 22.0, 7.0]), expected=th.tensor([2.0, 2.0, 2.0, 7.0]))
-    ambition = estimates.relative(th.tensor([[2.0, 1.0], [22.0, 1.0], [-100.0, 1.0], [7.0, 1.0]]))
+def test_ambition_is_0_for_what_is_to_be_expected_and_nearly_1_for_the_most_that_can_be_had():
+    estimates = ReturnEstimates(achievable=th.tensor([0.9, 0.9, 0.9, 7.0]), expected=th.tensor([0.0, 0.0, 0.0, 7.0]))
+    ambition = estimates.relative(th.tensor([[0.0, 1.0], [0.9, 1.0], [-100.0, 1.0], [7.05, 1.0]]))
     # The last knows of no room at all, which is no reason to divide by it
-    assert ambition.tolist() == pytest.approx([0.0, 1.0, -3.0, 0.0], abs=0.01)
+    assert ambition.tolist() == pytest.approx([0.0, 0.9, -3.0, 0.5], abs=1e-3)
 
 
 @pytest.mark.parametrize("expectile", [0.0, 1.0, float("nan")])

@@ -22,6 +22,7 @@ from toy_envs import CountdownEnv, FaultyEnv, PayoutEnv, RandomEnv
 from sb3_udrl import UDRL, Command
 from sb3_udrl.commands import BestEpisodeSampler
 from sb3_udrl.episodes import Episode
+from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling
 from sb3_udrl.retention import RecentRetention
 
 QUICK = {
@@ -518,3 +519,9 @@ def test_examples_count_by_their_advantage_over_each_other():
     th.testing.assert_close(model._weights(th.tensor([7.0, 7.0])), th.ones(2))
     with pytest.raises(ValueError, match="advantage_temperature=0"):
         make_model(CountdownEnv(5), advantage_temperature=0)
+
+
+def test_without_estimates_examples_stand_for_what_came():
+    model = make_model(CountdownEnv(5), policy_kwargs={"achievable_expectile": None}, command_sampler="best_episode")
+    assert isinstance(model.replay_buffer.relabeling, HindsightRelabeling)
+    assert isinstance(make_model(CountdownEnv(5)).replay_buffer.relabeling, NStepRelabeling)
