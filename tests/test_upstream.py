@@ -50,6 +50,8 @@ INAPPLICABLE = {
         "test_n_step_replay::": "tests n-step returns",
     },
 }
+# They pass on an idle machine, but a busy one may be too slow for them: they say nothing about UDRL then
+MEASURE_SPEED = ("test_logger::test_fps_logger",)
 # Tests that use A2C without saying so in their name
 ALSO = {"A2C": " or evaluate_policy or eval_success or deterministic_pg", "DQN": " or dqn"}
 
@@ -87,7 +89,7 @@ def test_every_applicable_test_of_sb3_passes(upstream, name):
         for case in cases
         if case.find("failure") is not None or case.find("error") is not None
     }
-    excused = {test for test in failed if any(test.startswith(start) for start in INAPPLICABLE[name])}
+    excused = {test for test in failed if test.startswith((*INAPPLICABLE[name], *MEASURE_SPEED))}
     assert not failed - excused, f"{sorted(failed - excused)}\n{run.stdout[-6000:]}"
     stale = [start for start in INAPPLICABLE[name] if not any(test.startswith(start) for test in failed)]
     assert not stale, f"listed as inapplicable, yet they pass or do not exist: {stale}"

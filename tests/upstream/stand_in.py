@@ -27,10 +27,11 @@ class StandIn(UDRL):
             policy_kwargs = {key: value for key, value in policy_kwargs.items() if key not in MEANINGLESS_TO_POLICY}
         defaults = {
             "learning_starts": (1, "episode"),
-            "train_freq": (1, "episode"),
+            "train_freq": 4,
             "gradient_steps": 0.5,
             "batch_size": 128,
             "segments": OneStepSegments(),
+            "relabeling": "hindsight",  # nothing comes after one step
         }
         super().__init__(*args, policy_kwargs=policy_kwargs, **{**defaults, **kwargs})
 
