@@ -62,18 +62,8 @@ class RandomActions:
         self.env = env
         env.action_space.seed(EVALUATION_SEED)
 
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, None]:
-        """
-        The arguments are SB3's, and none is looked at.
-
-        :return: random actions, one for each environment, and no state
-        """
+    def predict(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, None]:
+        """:return: random actions, one for each environment, and no state, whatever SB3 passes"""
         return np.array([self.env.action_space.sample() for _ in range(self.env.num_envs)]), None
 
 
