@@ -32,6 +32,7 @@ def test_equal_settings_have_equal_names_and_each_other_setting_another_one():
         {"eval_freq": 7},
         {"n_eval_episodes": 3},
         {"n_final_episodes": 3},
+        {"deterministic": False},
         {"hyperparams": {"udrl": {"batch_size": 3}}},
         {"env_kwargs": {"sutton_barto_reward": True}},
         {"env_wrapper": ["rl_zoo3.wrappers.TimeFeatureWrapper"]},

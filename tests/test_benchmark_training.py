@@ -76,6 +76,16 @@ def test_evaluations_are_at_the_same_steps_for_all_and_hold_every_episode(algo):
     assert files == {}
 
 
+def test_evaluation_takes_the_most_likely_actions_unless_it_is_asked_to_sample():
+    evaluations = {}
+    for deterministic in (True, False):
+        run = run_of("udrl", deterministic=deterministic)
+        record, _ = train(run, nothing)
+        evaluations[deterministic] = [evaluation["returns"] for evaluation in record["evaluations"]]
+        assert record["run"]["source"].endswith("; evaluated with sampled actions") != deterministic
+    assert evaluations[True] != evaluations[False]
+
+
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
 def test_nothing_is_learned_from_steps_beyond_the_budget(algo):
     # The next rollout would end at 512 steps

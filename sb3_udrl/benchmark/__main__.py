@@ -88,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="ALGO:KEY=VALUE",
         help='what to change, such as ppo:learning_rate=1e-4 or udrl:\'{"retention": "best"}\'',
     )
+    what.add_argument("--stochastic", action="store_true", help="evaluate with sampled actions")
     what.add_argument("--calibrate", action="store_true", help="see how UDRL obeys (CartPole-v1: always)")
     envs = run.add_argument_group("environments of your own")
     envs.add_argument("--env-module", nargs="+", default=[], help="modules that register them")
@@ -147,6 +148,7 @@ def run(args: argparse.Namespace) -> None:
         env_wrapper=args.env_wrapper,
         env_modules=tuple(args.env_module),
         calibrate=args.calibrate,
+        deterministic=not args.stochastic,
     )
     engine = Engine(args.backend, args.jobs, args.device, args.save_models, args.tensorboard)
     problems = run_study(plan, args.out, engine)

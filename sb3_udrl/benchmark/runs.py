@@ -41,6 +41,7 @@ class Run:
     :param tuned_for: environment steps that they are meant for, if they say so
     :param env_modules: modules that register environments
     :param calibrate: whether to compare commanded and achieved returns at the end (UDRL only)
+    :param deterministic: whether evaluation takes the most likely actions instead of random ones
     """
 
     env: str
@@ -57,6 +58,7 @@ class Run:
     tuned_for: int | None
     env_modules: tuple[str, ...] = ()
     calibrate: bool = False
+    deterministic: bool = True
 
     @property
     def key(self) -> str:
@@ -87,6 +89,7 @@ class Plan:
     :param env_wrapper: wrappers around them, as in the Zoo's files
     :param env_modules: modules that register environments
     :param calibrate: whether to compare UDRL's commanded and achieved returns wherever it runs
+    :param deterministic: whether evaluation takes the most likely actions instead of random ones
     """
 
     envs: list[str]
@@ -101,6 +104,7 @@ class Plan:
     env_wrapper: list[Any] = dataclasses.field(default_factory=list)
     env_modules: tuple[str, ...] = ()
     calibrate: bool = False
+    deterministic: bool = True
 
     def runs(self) -> tuple[list[Run], dict[tuple[str, str], str]]:
         """
@@ -146,6 +150,8 @@ class Plan:
         if self.env_wrapper:
             tuned = hyperparams.get("env_wrapper") or []
             hyperparams["env_wrapper"] = [*(tuned if isinstance(tuned, list) else [tuned]), *self.env_wrapper]
+        source = settings.source + (", changed: " + ", ".join(sorted(changes)) if changes else "")
+        source += "" if self.deterministic else "; evaluated with sampled actions"
         return [
             Run(
                 env=env,
@@ -158,10 +164,11 @@ class Plan:
                 n_eval_episodes=self.n_eval_episodes,
                 n_final_episodes=self.n_final_episodes,
                 hyperparams=hyperparams,
-                source=settings.source + (", changed: " + ", ".join(sorted(changes)) if changes else ""),
+                source=source,
                 tuned_for=settings.n_timesteps,
                 env_modules=self.env_modules,
                 calibrate=algorithm.zoo_name == "udrl" and (self.calibrate or env_id in CALIBRATED),
+                deterministic=self.deterministic,
             )
             for seed in self.seeds
         ]

@@ -124,7 +124,9 @@ class Evaluation(BaseCallback):
                 sync_envs_normalization(self.model.env, self.env)
             set_random_seed(EVALUATION_SEED)
             self.env.seed(EVALUATION_SEED)
-            returns, lengths = evaluate_policy(self.model, self.env, n_episodes, return_episode_rewards=True)
+            returns, lengths = evaluate_policy(
+                self.model, self.env, n_episodes, deterministic=self.run.deterministic, return_episode_rewards=True
+            )
         assert isinstance(returns, list)
         self.evaluations.append(
             {
@@ -241,7 +243,7 @@ def calibration(run: Run, model: UDRL, env: VecEnv) -> list[dict[str, float]]:
     with random_states_kept():
         set_random_seed(EVALUATION_SEED)
         env.seed(EVALUATION_SEED + N_EVAL_ENVS)
-        records = calibrate(model, env, commands, N_COMMAND_EPISODES)
+        records = calibrate(model, env, commands, N_COMMAND_EPISODES, run.deterministic)
     keys = ("desired_return", "desired_horizon", "mean_return", "std_return")
     return [{key: round(float(record[key]), 3) for key in keys} for record in records]
 
