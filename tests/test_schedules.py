@@ -177,17 +177,22 @@ def weights(model):
     return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit():
+RELABELINGS = pytest.mark.parametrize("relabeling", ["hindsight", "n_step"])
+
+
+@RELABELINGS
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(relabeling):
     quick = {"epochs": {"max_epochs": 20, "patience": 5}}
-    first, second = (make_model(RandomEnv(), quick).learn(200) for _ in range(2))
+    first, second = (make_model(RandomEnv(), quick, relabeling=relabeling).learn(200) for _ in range(2))
     assert first._n_updates == second._n_updates > 0
     assert th.equal(weights(first), weights(second))
-    other = make_model(RandomEnv(), quick, seed=1).learn(200)
+    other = make_model(RandomEnv(), quick, relabeling=relabeling, seed=1).learn(200)
     assert not th.equal(weights(first), weights(other))
 
 
-def test_looking_at_held_out_episodes_changes_neither_weights_nor_scales():
-    model = make_model(RandomEnv()).learn(200)
+@RELABELINGS
+def test_looking_at_held_out_episodes_changes_neither_weights_nor_scales(relabeling):
+    model = make_model(RandomEnv(), relabeling=relabeling).learn(200)
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     batch = model.replay_buffer.draw(np.arange(3), np.random.default_rng(0))
     assert np.isfinite(model._held_out_loss(batch._replace(commands=batch.commands * 100)))
@@ -240,7 +245,9 @@ class DictEnv(gym.Wrapper):
         return ({"a": observation, "b": -observation}, *rest)
 
 
-def test_dict_observations_and_vec_normalize_work_with_it():
+@RELABELINGS
+def test_dict_observations_and_vec_normalize_work_with_it(relabeling):
     env = VecNormalize(make_vec_env(DictEnv, 3))
-    model = UDRL("MultiInputPolicy", env, **{**QUICK, "gradient_steps": Epochs(max_epochs=2)}).learn(400)
+    arguments = {**QUICK, "gradient_steps": Epochs(max_epochs=2), "relabeling": relabeling}
+    model = UDRL("MultiInputPolicy", env, **arguments).learn(400)
     assert model._n_updates > 0
