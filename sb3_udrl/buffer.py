@@ -15,7 +15,7 @@ from sb3_udrl.episodes import Episode, observation_dict
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.relabeling import Relabeling
 from sb3_udrl.retention import Retention
-from sb3_udrl.segments import Segments
+from sb3_udrl.segments import SegmentBatch, Segments
 from sb3_udrl.weighting import Weighting
 
 
@@ -242,7 +242,8 @@ class EpisodeBuffer:
         """
         self._check_not_empty()
         lengths = self.lengths[episodes]
-        t1, t2, horizons = self.segments.sample(lengths, self.terminated[episodes], rng)
+        segments = self.segments.sample(lengths, self.terminated[episodes], rng)
+        t1, t2, horizons = segments
         starts = self._starts[episodes]
         steps = starts + t1
         returns_to_go = self._arrays["return_to_go"]
@@ -253,20 +254,19 @@ class EpisodeBuffer:
             observations=self._gather_observations(starts, t1, env),
             actions=th.as_tensor(self._arrays["action"][steps], device=self.device),
             commands=th.stack([self._to_float(returns_to_go[steps] - left), self._to_float(horizons)], dim=1),
-            n_step=None if n_steps is None else self._n_step(starts, t1, t2, lengths, horizons, n_steps, env),
+            n_step=None if n_steps is None else self._n_step(starts, lengths, segments, n_steps, env),
         )
 
     def _n_step(
         self,
         starts: np.ndarray,
-        t1: np.ndarray,
-        t2: np.ndarray,
         lengths: np.ndarray,
-        horizons: np.ndarray,
+        segments: SegmentBatch,
         n_steps: np.ndarray,
         env: VecNormalize | None,
     ) -> NStep:
         """:return: what came within the first ``n_steps`` of the segments, or less where they are shorter"""
+        t1, t2, horizons = segments
         # Where a segment ends with its episode there is no observation after it, and none is needed
         then = np.minimum(np.minimum(t1 + n_steps, t2), lengths - 1)
         returns_to_go = self._arrays["return_to_go"]

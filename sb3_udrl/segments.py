@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
+
+
+class SegmentBatch(NamedTuple):
+    """Stretches t1..t2 of B episodes of T steps each, with 0 <= t1 < t2 <= T."""
+
+    t1: np.ndarray
+    """The first step. Shape: (B,)"""
+
+    t2: np.ndarray
+    """The step after the last one. Shape: (B,)"""
+
+    horizons: np.ndarray
+    """The desired horizons in steps. Shape: (B,)"""
 
 
 class Segments(ABC):
     """Which stretches t1..t2 of episodes become examples, and with which horizon."""
 
     @abstractmethod
-    def sample(
-        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sample(self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator) -> SegmentBatch:
         """
         :param lengths: lengths T of the chosen episodes in steps, shape (B,)
         :param terminated: whether they ended by themselves, not by a time limit, shape (B,)
         :param rng: source of randomness
-        :return: t1 and t2 with 0 <= t1 < t2 <= T (t2 itself is not part of the segment), and the desired horizon,
-            each of shape (B,)
+        :return: a stretch of each
         """
 
 
@@ -44,15 +55,13 @@ class TrailingSegments(Segments):
             raise ValueError(f"segments={trailing} is a probability of trailing segments: it must lie between 0 and 1.")
         self.trailing = trailing
 
-    def sample(
-        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sample(self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator) -> SegmentBatch:
         t1 = _any_step(lengths, rng)
         if self.trailing == 1:
-            return t1, lengths, lengths - t1
+            return SegmentBatch(t1, lengths, lengths - t1)
         t2 = t1 + 1 + (rng.random(len(lengths)) * (lengths - t1)).astype(np.int64)
         t2 = np.where(rng.random(len(lengths)) < self.trailing, lengths, t2)
-        return t1, t2, t2 - t1
+        return SegmentBatch(t1, t2, t2 - t1)
 
 
 class UniformSegments(TrailingSegments):
@@ -84,15 +93,13 @@ class DeadlineSegments(Segments):
             raise ValueError(f"max_horizon={max_horizon}: a command looks at least one step ahead.")
         self.max_horizon = max_horizon
 
-    def sample(
-        self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sample(self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator) -> SegmentBatch:
         t1 = _any_step(lengths, rng)
         longest = self.max_horizon or 2 * int(lengths.max())
         horizon = 1 + (rng.random(len(lengths)) * longest).astype(np.int64)
         horizon = np.where(rng.random(len(lengths)) < 0.5, longest, horizon)
         horizon = np.where(terminated, horizon, np.minimum(horizon, lengths - t1))
-        return t1, np.minimum(t1 + horizon, lengths), horizon
+        return SegmentBatch(t1, np.minimum(t1 + horizon, lengths), horizon)
 
 
 SEGMENTS: dict[str, type[Segments]] = {

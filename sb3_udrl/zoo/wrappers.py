@@ -25,7 +25,7 @@ class ScreenOnly(gym.ObservationWrapper[np.ndarray, Any, dict[str, np.ndarray]])
         space = env.observation_space
         if not isinstance(space, spaces.Dict) or key not in space.spaces:
             raise ValueError(f"There is no observation {key!r} in {space}: pass the key of the picture.")
-        self.key = key
+        self.key: str = key
         self.observation_space = space[key]
 
     def observation(self, observation: dict[str, np.ndarray]) -> np.ndarray:
