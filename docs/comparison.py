@@ -52,11 +52,11 @@ def ours(env: str) -> list[Curve]:
     if env in LEARNING_CURVES:
         runs = [json.loads(line)["curve"] for line in (DOCS / "results" / LEARNING_CURVES[env]).open()]
         steps, returns, _ = np.array(runs).mean(axis=0).T
-        curves.append(Curve(f"ours, {len(runs)} seeds", True, steps, returns))
+        curves.append(Curve(f"here: udrl, {len(runs)} seeds", True, steps, returns))
     for file, name in REPORTS.get(env, []):
         for report in json.loads((DOCS / "results" / file).read_text())["environments"]:
             for line in report["algos"] if report["env"] == name else []:
-                label = f"ours: {line['algo']}, {len(line['seeds'])} seeds"
+                label = f"here: {line['algo']}, {len(line['seeds'])} seeds"
                 # The first evaluation is before training
                 steps, returns = (np.array(line["curve"][key][1:]) for key in ("steps", "value"))
                 curves.append(Curve(label, True, steps, returns))
@@ -74,12 +74,12 @@ def table(curves: list[Curve]) -> str:
 
 def draw(env: str, curves: list[Curve]) -> None:
     """Draw the curves by steps; ours thick, so that they stand out without colour."""
-    figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
     for i, curve in enumerate(curves):
         style = {"linewidth": 3} if curve.ours else {"linewidth": 1.2, "marker": "os^vDP"[i % 6], "markersize": 4}
         ax.plot(curve.steps, curve.returns, LINE_STYLES[i % 4], label=curve.name, **style)
     ax.set(xlabel="environment steps", ylabel="mean return", title=env, xscale="log")
-    ax.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside right center", frameon=False, fontsize="small")
     figure.savefig(DOCS / f"results/comparison-{env}.png", dpi=100)
     plt.close(figure)
 

@@ -59,8 +59,9 @@ def test_a_picture_of_another_name_is_asked_for():
 
 
 @pytest.mark.parametrize("algo", ["udrl", "udrl_srivastava2019"])
-def test_vizdooms_take_cover_is_learned_from_with_the_settings_that_come_with_this_package(algo):
+def test_vizdooms_take_cover_is_learned_from_with_the_settings_that_come_with_this_package(algo, tmp_path, monkeypatch):
     pytest.importorskip("vizdoom")
+    monkeypatch.chdir(tmp_path)  # it writes a file where it runs
     small = {"n_envs": 2, "learning_starts": [2, "episode"], "train_freq": [1, "episode"], "gradient_steps": 1}
     plan = Plan(
         envs=["VizdoomTakeCover-v1"],
