@@ -19,7 +19,10 @@ PAGE = DOCS / "comparison.md"
 LEARNING_CURVES = {"CartPole-v1": "cartpole-8-envs.jsonl"}
 """Our learning curves by environment, as sb3_udrl.benchmark.learning_curve writes them."""
 REPORTS = {
-    "LunarLander": [("historic-lunarlander/report.json", "LunarLander-v3")],
+    "LunarLander": [
+        ("lunarlander/report.json", "LunarLander-v3"),
+        ("historic-lunarlander/report.json", "LunarLander-v3"),
+    ],
     "LunarLanderSparse": [("historic-lunarlander/report.json", "LunarLanderSparse")],
 }
 """Our studies by environment, as sb3_udrl.benchmark reports them, and what the environment is called there."""
