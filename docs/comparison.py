@@ -14,18 +14,19 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import pyplot as plt
 
+from sb3_udrl.benchmark.comparison import compare
+from sb3_udrl.benchmark.results import Results
+from sb3_udrl.benchmark.storage import Store
+
 DOCS = Path(__file__).parent
 PAGE = DOCS / "comparison.md"
 LEARNING_CURVES = {"CartPole-v1": "cartpole-8-envs.jsonl"}
 """Our learning curves by environment, as sb3_udrl.benchmark.learning_curve writes them."""
-REPORTS = {
-    "LunarLander": [
-        ("lunarlander/report.json", "LunarLander-v3"),
-        ("historic-lunarlander/report.json", "LunarLander-v3"),
-    ],
-    "LunarLanderSparse": [("historic-lunarlander/report.json", "LunarLanderSparse")],
+STUDIES = {
+    "LunarLander": [("lunarlander", "LunarLander-v3"), ("historic-lunarlander", "LunarLander-v3")],
+    "LunarLanderSparse": [("historic-lunarlander", "LunarLanderSparse")],
 }
-"""Our studies by environment, as sb3_udrl.benchmark reports them, and what the environment is called there."""
+"""Our studies by environment: the folder of sb3_udrl.benchmark, and what the environment is called there."""
 LINE_STYLES = ["-", "--", ":", "-."]
 
 
@@ -56,13 +57,11 @@ def ours(env: str) -> list[Curve]:
         runs = [json.loads(line)["curve"] for line in (DOCS / "results" / LEARNING_CURVES[env]).open()]
         steps, returns, _ = np.array(runs).mean(axis=0).T
         curves.append(Curve(f"here: udrl, {len(runs)} seeds", True, steps, returns))
-    for file, name in REPORTS.get(env, []):
-        for report in json.loads((DOCS / "results" / file).read_text())["environments"]:
-            for line in report["algos"] if report["env"] == name else []:
-                label = f"here: {line['algo']}, {len(line['seeds'])} seeds"
-                # The first evaluation is before training
-                steps, returns = (np.array(line["curve"][key][1:]) for key in ("steps", "value"))
-                curves.append(Curve(label, True, steps, returns))
+    for folder, name in STUDIES.get(env, []):
+        study = compare(Results(Store(str(DOCS / "results" / folder))).records(), {})
+        for line in next(environment for environment in study if environment.name == name).lines:
+            steps, returns = line.steps[1:], line.returns.mean(axis=0)[1:]  # the first evaluation is before training
+            curves.append(Curve(f"here: {line.algo}, {len(line.seeds)} seeds", True, steps, returns))
     return curves
 
 
