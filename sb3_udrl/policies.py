@@ -77,9 +77,10 @@ class UDRLPolicy(BasePolicy):
     :param achievable_expectile: a command for more than this expectile of what examples stand for, from a state within
         a horizon, is clipped to it, and the network is also told how ambitious a command is for its state
         (:class:`sb3_udrl.torch_layers.AchievableReturn`); None for neither
-    :param luck: how much of what an example brought counts in its desired return, beyond what its state and action bring
-        on average (:class:`sb3_udrl.torch_layers.ActionAdvantage`): above 0, to 1 for all of it. Less tells actions
-        apart that chance hides (2205.15967, "You Can't Count on Luck"); not looked at without an ``achievable_expectile``
+    :param luck: the share of what an example brought, beyond what its state and action bring on average, that counts in
+        its desired return (:class:`sb3_udrl.torch_layers.ActionAdvantage`): above 0, to 1 for all of it. Less tells
+        actions apart that chance hides (2205.15967, "You Can't Count on Luck"). Not looked at without an
+        ``achievable_expectile``
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
