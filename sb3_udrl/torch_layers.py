@@ -137,13 +137,7 @@ class ReturnEstimates(NamedTuple):
     """The most that can be had. Shape: (B,)"""
 
     expected: th.Tensor
-    """The mean of what examples stand for; without ``luck`` below 1 it is the value. Shape: (B,)"""
-
-    value: th.Tensor
-    """The mean of what came. Shape: (B,)"""
-
-    smallest_room: float = 0.1
-    """Between expected and achievable; where all actions bring the same, the rest is noise."""
+    """What is to be expected. Shape: (B,)"""
 
     def clip(self, commands: th.Tensor) -> th.Tensor:
         """
@@ -155,7 +149,7 @@ class ReturnEstimates(NamedTuple):
     def relative(self, commands: th.Tensor) -> th.Tensor:
         """
         How ambitious commands are for their states: 0 asks for what is to be expected anyway, nearly 1 for the most,
-        (command - expected) / (achievable - expected + smallest_room).
+        (command - expected) / (achievable - expected + .1).
 
         One action changes little of a return, and what it changes is small beside the differences between states. Seen
         so, it is not.
@@ -163,8 +157,11 @@ class ReturnEstimates(NamedTuple):
         :param commands: scaled commands, shape (B, 2)
         :return: ambition, from -3 to 3, shape (B,)
         """
-        room = (self.achievable - self.expected).clamp(min=0) + self.smallest_room
+        room = (self.achievable - self.expected).clamp(min=0) + _SMALLEST_ROOM
         return ((commands[:, 0] - self.expected) / room).clamp(-3, 3)
+
+
+_SMALLEST_ROOM = 0.1  # in units of scaled return; where all actions bring the same, the rest is noise
 
 
 class AchievableReturn(nn.Module):
@@ -179,31 +176,24 @@ class AchievableReturn(nn.Module):
 
     :param features_dim: size F of the features
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)
-    :param luck: as in :class:`sb3_udrl.policies.UDRLPolicy`; below 1, examples do not stand for what came, so the mean
-        of what they stand for is learned as well
-    :raises ValueError: when ``expectile`` or ``luck`` is out of range
+    :raises ValueError: when it does not
     """
 
-    def __init__(self, features_dim: int, expectile: float, luck: float = 1.0) -> None:
+    def __init__(self, features_dim: int, expectile: float) -> None:
         super().__init__()
         if not 0 < expectile < 1:
             raise ValueError(f"achievable_expectile={expectile} must lie between 0 and 1, or be None to clip nothing.")
-        if not 0 < luck <= 1:
-            raise ValueError(f"luck={luck} is a share: it must lie above 0, up to 1 for all of it.")
         self.expectile = expectile
-        # Less luck leaves smaller differences, so smaller ones count
-        self.smallest_room = 0.1 * luck
-        self.net = nn.Sequential(*create_mlp(features_dim + 1, 2 if luck == 1 else 3, [64, 64]))
+        self.net = nn.Sequential(*create_mlp(features_dim + 1, 2, [64, 64]))
 
     def forward(self, features: th.Tensor, commands: th.Tensor) -> ReturnEstimates:
         """
         :param features: shape (B, F)
         :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
-        :return: scaled returns, each of shape (B,)
+        :return: achievable and expected scaled returns, each of shape (B,)
         """
         # What the features are is the behaviour function's business
-        achievable, value, *means = self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).unbind(dim=1)
-        return ReturnEstimates(achievable, means[0] if means else value, value, self.smallest_room)
+        return ReturnEstimates(*self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).unbind(dim=1))
 
     def loss(self, estimates: ReturnEstimates, relabeled: th.Tensor, returns: th.Tensor) -> th.Tensor:
         """
@@ -214,33 +204,7 @@ class AchievableReturn(nn.Module):
         """
         error = relabeled - estimates.achievable
         asymmetric = th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
-        loss = asymmetric + 0.5 * (returns - estimates.value).square()
-        if estimates.expected is estimates.value:
-            return loss
-        return loss + 0.5 * (relabeled - estimates.expected).square()
-
-
-class ActionAdvantage(nn.Module):
-    """
-    Knows how much more than its state promises an action brings on average, within a horizon.
-
-    :param features_dim: size F of the features
-    :param action_dim: size A of an action as a network input
-    """
-
-    def __init__(self, features_dim: int, action_dim: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(*create_mlp(features_dim + 1 + action_dim, 1, [64, 64]))
-
-    def forward(self, features: th.Tensor, commands: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """
-        :param features: shape (B, F)
-        :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
-        :param actions: as network inputs, shape (B, A)
-        :return: in units of scaled return, shape (B,)
-        """
-        advantages: th.Tensor = self.net(th.cat([features.detach(), commands[:, 1:], actions], dim=1))
-        return advantages.squeeze(dim=1)
+        return asymmetric + 0.5 * (returns - estimates.expected).square()
 
 
 class CommandLayer(nn.Module, ABC):

@@ -80,38 +80,17 @@ def test_after_n_steps_what_is_to_be_expected_takes_the_place_of_what_came():
     th.testing.assert_close(advantages, scale * (came - mean - expected(observations, commands[:, 1])).detach())
 
 
-@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
-def test_of_luck_only_its_share_counts_beside_what_an_action_brings_on_average(action_space):
-    def example_advantages(luck, better_luck=0.0):
-        """The same networks, told to count another share."""
-        policy.luck = luck
-        came = commands + th.tensor([better_luck, 0.0])
-        return policy.evaluate_actions(observations, actions, came).advantages
-
-    policy = make_policy(action_space, luck=0.5)
-    observations, commands = th.rand(100, 3), th.rand(100, 2) * 10 + 1
-    policy.command_scaling.train()(commands)
-    policy.set_training_mode(False)
-    actions = policy(observations, commands).detach()
-    none, half, all_of_it = example_advantages(0.0), example_advantages(0.5), example_advantages(1.0)
-    th.testing.assert_close(half, (none + all_of_it) / 2)
-    th.testing.assert_close(example_advantages(0.0, better_luck=5.0), none)
-    assert (example_advantages(0.5, better_luck=5.0) > half).all()
-
-
-@pytest.mark.parametrize("luck", [0.1, 1.0])
-def test_acting_and_estimating_teach_each_other_nothing(luck):
-    policy = make_policy(spaces.Discrete(2), luck=luck)
+def test_acting_and_estimating_teach_each_other_nothing():
+    policy = make_policy(spaces.Discrete(2))
     n_step = NStep(th.rand(3, 3), th.rand(3), th.rand(3) + 1, ended=th.tensor([False, False, True]))
     evaluation = policy.evaluate_actions(th.rand(3, 3), th.zeros(3), th.rand(3, 2) + 1, n_step)
     evaluation.log_prob.mean().backward()
-    estimators = {"achievable_return"} | ({"action_advantage"} if luck < 1 else set())
-    assert all(weight.grad is None for name in estimators for weight in getattr(policy, name).parameters())
+    assert all(weight.grad is None for weight in policy.achievable_return.parameters())
     assert policy.action_net.weight.grad is not None
     policy.zero_grad()
     evaluation.achievable_loss.mean().backward()
     learned = {name.split(".")[0] for name, weight in policy.named_parameters() if weight.grad is not None}
-    assert learned == estimators
+    assert learned == {"achievable_return"}
 
 
 def test_box_actions_are_scaled_to_the_bounds_and_clipped_only_for_the_env():
