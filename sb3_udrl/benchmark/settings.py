@@ -17,6 +17,7 @@ from rl_zoo3.utils import ALGOS, get_wrapper_class
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_udrl.zoo import register
+from sb3_udrl.zoo.envs import VARIANT_OF
 from sb3_udrl.zoo.hyperparams import config_file
 
 register()
@@ -85,7 +86,8 @@ def tuned_settings(algorithm: Algorithm, env_id: str, env_settings: dict[str, An
         this environment run with the defaults of their constructor, and so does UDRL with ``udrl_defaults``
     """
     entries = {} if algorithm.config is None else yaml.safe_load(algorithm.config.read_text())
-    names = [env_id, *(["atari"] if ExperimentManager.is_atari(env_id) else []), "default"]
+    original = [VARIANT_OF[env_id]] if env_id in VARIANT_OF else []
+    names = [env_id, *original, *(["atari"] if ExperimentManager.is_atari(env_id) else []), "default"]
     name = next((name for name in names if name in entries), None)
     if name is None and algorithm.zoo_name == "udrl" and algorithm.config is not None:
         return None

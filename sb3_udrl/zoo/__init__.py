@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sb3_udrl.udrl import UDRL
+from sb3_udrl.zoo.envs import register_envs
 
 __all__ = ["register"]
 
 
 def register(udrl_class: type[UDRL] = UDRL) -> None:
     """
-    Make ``--algo udrl`` known to the RL Zoo of this process.
+    Make ``--algo udrl`` known to the RL Zoo of this process, and the environments of the papers.
 
     The Zoo has no plug-in mechanism, but all its modules share these three dictionaries.
 
@@ -25,3 +26,4 @@ def register(udrl_class: type[UDRL] = UDRL) -> None:
     ALGOS["udrl"] = udrl_class
     HYPERPARAMS_SAMPLER["udrl"] = sample_udrl_params
     HYPERPARAMS_CONVERTER["udrl"] = convert_udrl_params
+    register_envs()
