@@ -85,7 +85,7 @@ class UDRLPolicy(BasePolicy):
     :param features_extractor_kwargs: its keyword arguments
     :param normalize_images: whether to divide images by 255
     :param optimizer_class: optimizer
-    :param optimizer_kwargs: its keyword arguments, without the learning rate
+    :param optimizer_kwargs: its keyword arguments, without the learning rate; default for Adam: ``fused=True``
     """
 
     command: th.Tensor
@@ -114,6 +114,9 @@ class UDRLPolicy(BasePolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if optimizer_kwargs is None:
+            # All parameters in one call: with networks this small, a fifth of the time of a gradient step
+            optimizer_kwargs = {"fused": True} if optimizer_class == th.optim.Adam else {}
         super().__init__(
             strip_progress_space(observation_space),
             action_space,
