@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip("rl_zoo3")
 
-from sb3_udrl.benchmark.runs import Plan
+from short_run import short_run
+
 from sb3_udrl.benchmark.settings import find_algorithm, tuned_settings
-from sb3_udrl.benchmark.training import train
 from sb3_udrl.zoo import register
 
 
@@ -50,18 +50,6 @@ def test_algorithms_that_were_not_tuned_for_a_variant_have_the_settings_of_its_o
 @pytest.mark.parametrize("algo", ["udrl", "udrl_srivastava2019"])
 def test_sparse_lunar_lander_is_learned_from_with_the_settings_that_come_with_this_package(algo):
     pytest.importorskip("Box2D")
-    small = {"n_envs": 2, "learning_starts": [2, "episode"], "train_freq": [1, "episode"], "gradient_steps": 1}
-    plan = Plan(
-        envs=["LunarLanderSparse-v3"],
-        algos=[algo],
-        seeds=range(1),
-        timesteps=600,
-        eval_freq=600,
-        n_eval_episodes=1,
-        n_final_episodes=1,
-        hyperparams={algo: {**small, "batch_size": 8}},
-    )
-    ((run,), _) = plan.runs()
-    record, _ = train(run, lambda step, mean_return: None)
-    assert record["evaluations"][-1]["step"] == 600
-    assert len(record["evaluations"][-1]["returns"]) == 1
+    evaluation = short_run("LunarLanderSparse-v3", algo, 600)
+    assert evaluation["step"] == 600
+    assert len(evaluation["returns"]) == 1

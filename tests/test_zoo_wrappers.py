@@ -7,8 +7,8 @@ from gymnasium import spaces
 
 pytest.importorskip("rl_zoo3")
 
-from sb3_udrl.benchmark.runs import Plan
-from sb3_udrl.benchmark.training import train
+from short_run import short_run
+
 from sb3_udrl.zoo.wrappers import ScreenOnly
 
 
@@ -62,20 +62,7 @@ def test_a_picture_of_another_name_is_asked_for():
 def test_vizdooms_take_cover_is_learned_from_with_the_settings_that_come_with_this_package(algo, tmp_path, monkeypatch):
     pytest.importorskip("vizdoom")
     monkeypatch.chdir(tmp_path)  # it writes a file where it runs
-    small = {"n_envs": 2, "learning_starts": [2, "episode"], "train_freq": [1, "episode"], "gradient_steps": 1}
-    plan = Plan(
-        envs=["VizdoomTakeCover-v1"],
-        algos=[algo],
-        seeds=range(1),
-        timesteps=1200,
-        eval_freq=1200,
-        n_eval_episodes=1,
-        n_final_episodes=1,
-        hyperparams={algo: {**small, "batch_size": 8}},
-        env_modules=("vizdoom.gymnasium_wrapper",),
-    )
-    ((run,), _) = plan.runs()
-    record, _ = train(run, lambda step, mean_return: None)
-    assert record["evaluations"][-1]["step"] == 1200
+    evaluation = short_run("VizdoomTakeCover-v1", algo, 1200, env_modules=("vizdoom.gymnasium_wrapper",))
+    assert evaluation["step"] == 1200
     # A reward of 1 for each step survived
-    assert record["evaluations"][-1]["returns"] == record["evaluations"][-1]["lengths"]
+    assert evaluation["returns"] == evaluation["lengths"]
