@@ -80,13 +80,16 @@ def test_udrl_can_have_its_defaults_or_another_configuration():
     }
     paper = tuned_settings(find_algorithm("udrl_srivastava2019"), "LunarLander-v3", {})
     assert paper.hyperparams["batch_size"] == 768
-    assert tuned_settings(find_algorithm("udrl_srivastava2019"), "CartPole-v1", {}) is None
+    elsewhere = tuned_settings(find_algorithm("udrl_srivastava2019"), "CartPole-v1", {})
+    assert elsewhere.hyperparams == paper.hyperparams
+    assert "nobody tuned it here" in elsewhere.source
+    assert tuned_settings(find_algorithm("udrl_notebook"), "Acrobot-v1", {}) is None
 
 
 def test_a_configuration_without_settings_for_an_environment_is_skipped():
-    runs, skipped = dataclasses.replace(PLAN, algos=["udrl", "udrl_srivastava2019"]).runs()
+    runs, skipped = dataclasses.replace(PLAN, envs=["Acrobot-v1"], algos=["udrl", "udrl_notebook"]).runs()
     assert {run.algo for run in runs} == {"udrl"}
-    assert skipped == {("CartPole-v1", "udrl_srivastava2019"): "udrl_srivastava2019 has no settings for CartPole-v1"}
+    assert skipped == {("Acrobot-v1", "udrl_notebook"): "udrl_notebook has no settings for Acrobot-v1"}
 
 
 def test_labels_tell_variants_apart():

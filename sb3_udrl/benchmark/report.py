@@ -242,12 +242,13 @@ def settings_table(environments: Sequence[Environment]) -> Table:
 
 
 def budget_note(env: Environment) -> str:
-    """:return: whether an algorithm had another number of steps than it was tuned for"""
+    """:return: whether an algorithm had another number of steps than it was tuned for, or was evaluated otherwise"""
     notes = [
         f"{line.algo}'s settings are meant for {line.run['tuned_for']:,} steps"
         for line in env.lines
         if line.run["tuned_for"] not in (None, line.run["timesteps"])
     ]
+    notes += [f"{line.algo} is evaluated with sampled actions" for line in env.lines if not line.run["deterministic"]]
     budgets = sorted({line.run["timesteps"] for line in env.lines})
     return f"{' or '.join(f'{steps:,}' for steps in budgets)} environment steps. " + (
         "; ".join(notes) + "." if notes else ""
