@@ -136,6 +136,7 @@ def test_the_markdown_has_the_numbers(report):
     assert "| ppo | never | –, – | never |" in text
     assert "| udrl | | 0.83 [" in re.sub(" +", " ", text)  # 5 of 6 pairs: 140 loses to 150
     assert "5.0 %" in text  # error of commands
+    assert "| Pendulum-v1 | | -200.0 |" in re.sub(" +", " ", text)  # in the overview: udrl did not run there
     assert "- dqn on Pendulum-v1: cannot act <there>" in text
     assert "ppo's settings are meant for 500 steps" in text
     assert "ppo is evaluated with sampled actions" in text
@@ -169,7 +170,7 @@ def test_the_page_needs_nothing_beside_it(report):
     page = (report / "report.html").read_text()
     parser = Addresses()
     parser.feed(page)
-    assert len(parser.found) == 7  # 3 environments, all together
+    assert len(parser.found) == 8  # overview, 3 environments, all together
     for address in parser.found:
         kind, _, data = address.partition(",")
         assert kind == "data:image/svg+xml;base64"
@@ -182,7 +183,7 @@ def test_figures_come_as_png_and_svg_and_are_the_same_each_time(report):
     pictures = {path.name: path.read_bytes() for path in report.iterdir() if path.suffix in (".png", ".svg")}
     assert {path.rpartition(".")[0] for path in pictures} == {
         *(f"{kind}-{env}" for kind in ("curves", "scores") for env in ("CartPole-v1", "Acrobot-v1", "Pendulum-v1")),
-        "overall",
+        *("overview", "overall"),
     }
     assert Image.open(io.BytesIO(pictures["overall.png"])).size[0] > 1000
     write_report(str(report.parent), {})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -61,11 +64,39 @@ def draw_all(
     """
     styles = styles_of(environments)
     with mpl.rc_context(LOOK):
+        if len(environments) > 1:
+            yield "overview", "Learning curves in each environment", overview(environments, styles)
         for env in environments:
             yield f"curves-{env.name}", f"Learning curves on {env.name}", learning_curves(env, styles)
             yield f"scores-{env.name}", f"After training on {env.name}", final_scores(env, styles)
         if len(shared) > 1:
             yield "overall", "All environments together", overall_scores(shared, algos, styles)
+
+
+def overview(environments: Sequence[Environment], styles: Styles) -> Figure:
+    """
+    :param environments: what was compared
+    :param styles: how each algorithm looks
+    :return: mean returns by steps, a panel for each environment
+    """
+    n_columns = min(len(environments), 3)
+    n_rows = math.ceil(len(environments) / n_columns)
+    figure = Figure(figsize=(3.8 * n_columns, 2.6 * n_rows + 0.4), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).flat
+    legend: dict[str, Artist] = {}
+    for axes, env in itertools.zip_longest(panels, environments):
+        if env is None:
+            axes.set_axis_off()
+            continue
+        _curves_by_steps(axes, env, styles)
+        axes.set_title(env.name, fontsize="medium")
+        axes.set(xlabel="", ylabel="")
+        handles, names = axes.get_legend_handles_labels()
+        legend |= {name: handle for name, handle in zip(names, handles, strict=True) if name in styles}
+    figure.supxlabel("environment steps", fontsize="medium")
+    figure.supylabel("return of an evaluation episode", fontsize="medium")
+    figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=len(legend), frameon=False)
+    return figure
 
 
 def learning_curves(env: Environment, styles: Styles) -> Figure:
@@ -78,16 +109,13 @@ def learning_curves(env: Environment, styles: Styles) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     longest = max(float(line.curve_by_time[0][-1]) for line in env.lines)
     unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
+    _curves_by_steps(left, env, styles)
     for line in env.lines:
         seconds, by_time = line.curve_by_time
-        _band(left, line.steps, line.curve, styles[line.algo], line.algo)
         _band(right, seconds / unit, by_time, styles[line.algo], line.algo)
-    left.set(xlabel="environment steps", ylabel="return of an evaluation episode")
-    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     right.set(xlabel=f"{name} of training, without evaluation")
-    for axes in (left, right):
-        axes.set_xlim(left=0)
-        _threshold(axes, env)
+    right.set_xlim(left=0)
+    _threshold(right, env)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
@@ -148,6 +176,15 @@ def picture(figure: Figure, suffix: str) -> bytes:
     with mpl.rc_context(LOOK):
         figure.savefig(buffer, format=suffix, dpi=130, metadata={"Date": None} if suffix == "svg" else None)
     return buffer.getvalue()
+
+
+def _curves_by_steps(axes: Axes, env: Environment, styles: Styles) -> None:
+    for line in env.lines:
+        _band(axes, line.steps, line.curve, styles[line.algo], line.algo)
+    axes.set(xlabel="environment steps", ylabel="return of an evaluation episode")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.set_xlim(left=0)
+    _threshold(axes, env)
 
 
 def _band(axes: Axes, x: np.ndarray, interval: Interval, style: tuple[str, Any, str], label: str) -> None:

@@ -108,6 +108,8 @@ def content_of(
             }
             for env in environments
         ],
+        "overview": overview_table(environments) if len(environments) > 1 else None,
+        "overview_picture": by_name.get("overview"),
         "overall": overall_table(shared, algos) if len(shared) > 1 else None,
         "overall_improvement": improvement_table(environments, algos) if len(environments) > 1 else None,
         "overall_picture": by_name.get("overall"),
@@ -135,6 +137,16 @@ def report_json(
         "failures": [{key: value for key, value in one.items() if key != "traceback"} for one in results.failures()],
         "provenance": provenance_lines(results.records()),
     }
+
+
+def overview_table(environments: Sequence[Environment]) -> Table:
+    """:return: how good the algorithms are after training, in all environments"""
+    algos = list(dict.fromkeys(line.algo for env in environments for line in env.lines))
+    rows = []
+    for env in environments:
+        finals = {line.algo: interval_text(line.final) for line in env.lines}
+        rows.append([env.name, *(finals.get(algo, "") for algo in algos)])
+    return Table(["interquartile mean [95 %]", *algos], rows)
 
 
 def scores_table(env: Environment) -> Table:
