@@ -73,6 +73,42 @@ def earning_profile(returns_to_go: list[np.ndarray], n_points: int) -> np.ndarra
     return np.clip(mean / mean[0], -1.0, 2.0)
 
 
+def expected_return_so_far(profile: np.ndarray, paces: np.ndarray, steps_so_far: np.ndarray) -> np.ndarray:
+    """
+    What episodes have earned by now that get a return within a horizon and earn it as the profile says.
+
+    :param profile: of :func:`earning_profile`, shape (n_points,)
+    :param paces: return and horizon, as in a :class:`Command`, shape (2,) or (n_envs, 2)
+    :param steps_so_far: environment steps since the start, shape (n_envs,)
+    :return: shape (n_envs,)
+    """
+    returns, horizons = paces[..., 0], paces[..., 1]
+    # How much of the episode is over; its last step is step H - 1
+    gone = steps_so_far / np.maximum(horizons - 1, 1)
+    still_to_come: np.ndarray = np.interp(gone, np.linspace(0.0, 1.0, len(profile)), profile)
+    return returns * (1 - still_to_come)
+
+
+def keep_one_pace(returns_to_go: list[np.ndarray], profile: np.ndarray, pace: Command) -> bool:
+    """
+    Whether episodes earn the same in the same time, however much they get before they end, as where each step survived
+    pays; or rather in proportion to what they get until the deadline, as where one can be faster or slower.
+
+    :param returns_to_go: for each episode the sum of rewards from each step on, shape (T,)
+    :param profile: of the best episodes (:func:`earning_profile`)
+    :param pace: return and length of the best episodes
+    :return: whether the first explains better what they had earned at each of their steps
+    """
+    deadline = max(map(len, returns_to_go))
+    squared_errors = np.zeros(2)
+    for to_go in returns_to_go:
+        steps = np.arange(len(to_go))
+        for i, assumed in enumerate((pace, (to_go[0], deadline))):
+            so_far = expected_return_so_far(profile, np.array(assumed), steps)
+            squared_errors[i] += np.square(to_go[0] - to_go - so_far).mean()
+    return bool(squared_errors[0] <= squared_errors[1])
+
+
 class CommandSampler(ABC):
     """
     Chooses what to command next from the episodes that are remembered (Algorithm 1, line 5).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_udrl.buffer import NStep
-from sb3_udrl.commands import Command, count_down
+from sb3_udrl.commands import Command, count_down, expected_return_so_far
 from sb3_udrl.episodes import observation_dict
 from sb3_udrl.torch_layers import (
     COMMAND_LAYERS,
@@ -90,6 +91,7 @@ class UDRLPolicy(BasePolicy):
 
     command: th.Tensor
     profile: th.Tensor
+    pace: th.Tensor
 
     def __init__(
         self,
@@ -146,6 +148,8 @@ class UDRLPolicy(BasePolicy):
         # The command for acting, and how returns are earned over an episode: see predict()
         self.register_buffer("command", th.tensor([0.0, 1.0]))
         self.register_buffer("profile", th.linspace(1.0, 0.0, N_PROFILE_POINTS))
+        # Return and length of the episodes of the profile, if all episodes keep their pace; NaN if as commanded
+        self.register_buffer("pace", th.full((2,), math.nan))
         self.command_scaling = CommandScaling(return_scale, horizon_scale)
         self._build(lr_schedule)
 
@@ -347,7 +351,9 @@ class UDRLPolicy(BasePolicy):
         Nobody tells ``predict`` the rewards. With observations from
         :class:`~sb3_udrl.wrappers.EpisodeProgress` the command counts down exactly. Otherwise the steps of
         each episode are counted in ``state``: the horizon is exact, and the return still wanted is estimated
-        by how the best episodes earned theirs over time. Without ``state`` every step is taken for the first.
+        by how the best episodes earned theirs over time. Either all episodes earn the same in the same time, or each in
+        proportion to what it gets until its deadline, whichever explains the remembered ones better.
+        Without ``state`` every step is taken for the first.
 
         :param observation: one observation, or one per environment
         :param state: what the previous call returned; None at the beginning
@@ -392,11 +398,11 @@ class UDRLPolicy(BasePolicy):
         return asked
 
     def _estimate_return_so_far(self, asked: np.ndarray, steps_so_far: np.ndarray) -> np.ndarray:
-        """:return: what an episode that obeys has earned by now, if it earns as the best ones did, shape (n_envs,)"""
-        # How much of the episode is over; its last step is step H - 1
-        gone = steps_so_far / np.maximum(asked[:, 1] - 1, 1)
-        still_to_come = np.interp(gone, np.linspace(0.0, 1.0, N_PROFILE_POINTS), self.profile.cpu().numpy())
-        return asked[:, 0] * (1 - still_to_come)
+        """:return: what episodes that obey have earned by now, if they earn as remembered ones did, shape (n_envs,)"""
+        pace = self.pace.cpu().numpy()
+        return expected_return_so_far(
+            self.profile.cpu().numpy(), pace if np.isfinite(pace).all() else asked, steps_so_far
+        )
 
     def set_command(self, command: Command) -> None:
         """

@@ -23,7 +23,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from typing_extensions import Self
 
 from sb3_udrl.buffer import CommandBatch, EpisodeBuffer
-from sb3_udrl.commands import COMMAND_SAMPLERS, Command, CommandSampler, count_down, earning_profile
+from sb3_udrl.commands import (
+    COMMAND_SAMPLERS,
+    Command,
+    CommandSampler,
+    count_down,
+    earning_profile,
+    keep_one_pace,
+)
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
@@ -568,6 +575,10 @@ class UDRL(BaseAlgorithm):
         best = self._sampler.best(buffer.returns, buffer.lengths)
         profile = earning_profile([buffer.returns_to_go(i) for i in best], N_PROFILE_POINTS)
         self.policy.profile.copy_(th.as_tensor(profile))
+        pace = Command(buffer.returns[best].mean(), buffer.lengths[best].mean())
+        some = np.linspace(0, len(buffer) - 1, min(len(buffer), _N_PACE_EPISODES)).astype(int)
+        kept = keep_one_pace([buffer.returns_to_go(i) for i in some], profile, pace)
+        self.policy.pace.copy_(th.tensor(pace) if kept else th.full((2,), th.nan))
         if not self._user_command:
             self.policy.set_command(self._sampler.evaluation_command(buffer.returns, buffer.lengths))
 
@@ -720,6 +731,7 @@ class UDRL(BaseAlgorithm):
 
 _EVEN_SHARE = 0.3  # of the weights, so that commands for little are not forgotten
 _MAX_WEIGHT = 20.0  # of one example, as in 1910.00177
+_N_PACE_EPISODES = 20  # that tell how returns are earned, from all over the buffer
 _LONG_EPISODE = 1000  # environment steps after which it is odd that no episode has ended
 
 

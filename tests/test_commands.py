@@ -13,6 +13,8 @@ from sb3_udrl.commands import (
     MoreSampler,
     count_down,
     earning_profile,
+    expected_return_so_far,
+    keep_one_pace,
 )
 
 RETURNS = np.array([3.0, -1.0, 10.0, 8.0])
@@ -133,3 +135,28 @@ def test_the_profile_of_a_final_reward_stays_up_to_the_end():
 def test_a_return_of_about_zero_has_no_profile_of_its_own():
     returns_to_go = np.array([0.0, 100.0, 50.0, 10.0])
     np.testing.assert_allclose(earning_profile([returns_to_go], 11), np.linspace(1, 0, 11))
+
+
+def to_go(rewards):
+    return np.cumsum(rewards[::-1])[::-1]
+
+
+def test_who_is_paid_for_each_step_keeps_one_pace():
+    episodes = [to_go(np.ones(length)) for length in (50, 10, 30)]
+    profile = earning_profile(episodes[:1], 101)
+    assert keep_one_pace(episodes, profile, Command(50.0, 50.0))
+    assert keep_one_pace(episodes[:1], profile, Command(50.0, 50.0))
+    # After 20 steps each has earned 20, whatever was asked
+    assert expected_return_so_far(profile, np.array([50.0, 50.0]), np.array([20])) == pytest.approx(20)
+
+
+def test_who_is_faster_or_slower_does_not():
+    episodes = [to_go(np.full(40, speed)) for speed in (4.0, 1.0, 2.0)]
+    assert not keep_one_pace(episodes, earning_profile(episodes[:1], 101), Command(160.0, 40.0))
+
+
+def test_who_is_paid_at_the_end_has_earned_nothing_before():
+    profile = earning_profile([np.full(20, 9.0)], 101)
+    steps = np.arange(100)
+    for pace in ([9.0, 20.0], [3.0, 100.0]):
+        assert not expected_return_so_far(profile, np.array(pace), steps).any()

@@ -122,6 +122,17 @@ def test_counting_steps_makes_the_horizon_exact_and_follows_the_profile():
     np.testing.assert_allclose(np.concatenate(seen), expected, atol=1e-5)
 
 
+def test_where_all_episodes_keep_one_pace_the_command_has_no_part_in_it():
+    policy = make_policy()
+    policy.set_command(Command(10.0, 100.0))
+    policy.pace.copy_(th.tensor([50.0, 26.0]))  # 2 for each step
+    seen = spy_on_commands(policy)
+    state = None
+    for _ in range(3):
+        _, state = policy.predict(np.zeros(3, np.float32), state)
+    np.testing.assert_allclose(np.concatenate(seen), [[10, 100], [8, 99], [6, 98]], atol=1e-5)
+
+
 def test_an_episode_start_begins_the_command_anew_in_its_env_only():
     policy = make_policy()
     policy.set_command(Command(10.0, 11.0))
