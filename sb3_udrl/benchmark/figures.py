@@ -220,7 +220,7 @@ def _profiles(axes: Axes, rows: list[tuple[str, list[np.ndarray]]], everything: 
     for algo, strata in rows:
         _band(axes, thresholds, performance_profile(strata, thresholds), styles[algo], algo)
     axes.set_ylim(-0.02, 1.02)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(framealpha=0.9, edgecolor="none", fontsize="small")  # over the lines, so not transparent
 
 
 def _short(value: float) -> str:
