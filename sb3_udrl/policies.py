@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -148,8 +147,8 @@ class UDRLPolicy(BasePolicy):
         # The command for acting, and how returns are earned over an episode: see predict()
         self.register_buffer("command", th.tensor([0.0, 1.0]))
         self.register_buffer("profile", th.linspace(1.0, 0.0, N_PROFILE_POINTS))
-        # Return and length of the episodes of the profile, if all episodes keep their pace; NaN if as commanded
-        self.register_buffer("pace", th.full((2,), math.nan))
+        # Return and length of the episodes of the profile, if all episodes keep their pace; zeros if as commanded
+        self.register_buffer("pace", th.zeros(2))
         self.command_scaling = CommandScaling(return_scale, horizon_scale)
         self._build(lr_schedule)
 
@@ -400,9 +399,7 @@ class UDRLPolicy(BasePolicy):
     def _estimate_return_so_far(self, asked: np.ndarray, steps_so_far: np.ndarray) -> np.ndarray:
         """:return: what episodes that obey have earned by now, if they earn as remembered ones did, shape (n_envs,)"""
         pace = self.pace.cpu().numpy()
-        return expected_return_so_far(
-            self.profile.cpu().numpy(), pace if np.isfinite(pace).all() else asked, steps_so_far
-        )
+        return expected_return_so_far(self.profile.cpu().numpy(), pace if pace[1] > 0 else asked, steps_so_far)
 
     def set_command(self, command: Command) -> None:
         """

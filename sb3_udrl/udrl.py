@@ -578,7 +578,7 @@ class UDRL(BaseAlgorithm):
         pace = Command(buffer.returns[best].mean(), buffer.lengths[best].mean())
         some = np.linspace(0, len(buffer) - 1, min(len(buffer), _N_PACE_EPISODES)).astype(int)
         kept = keep_one_pace([buffer.returns_to_go(i) for i in some], profile, pace)
-        self.policy.pace.copy_(th.tensor(pace) if kept else th.full((2,), th.nan))
+        self.policy.pace.copy_(th.tensor(pace) if kept else th.zeros(2))
         if not self._user_command:
             self.policy.set_command(self._sampler.evaluation_command(buffer.returns, buffer.lengths))
 
