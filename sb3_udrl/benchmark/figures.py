@@ -90,7 +90,6 @@ def overview(environments: Sequence[Environment], styles: Styles) -> Figure:
             continue
         _curves_by_steps(axes, env, styles)
         axes.set_title(env.name, fontsize="medium")
-        axes.set(xlabel="", ylabel="")
         handles, names = axes.get_legend_handles_labels()
         legend |= {name: handle for name, handle in zip(names, handles, strict=True) if name in styles}
     figure.supxlabel("environment steps", fontsize="medium")
@@ -110,6 +109,7 @@ def learning_curves(env: Environment, styles: Styles) -> Figure:
     longest = max(float(line.curve_by_time[0][-1]) for line in env.lines)
     unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
     _curves_by_steps(left, env, styles)
+    left.set(xlabel="environment steps", ylabel="return of an evaluation episode")
     for line in env.lines:
         seconds, by_time = line.curve_by_time
         _band(right, seconds / unit, by_time, styles[line.algo], line.algo)
@@ -181,7 +181,6 @@ def picture(figure: Figure, suffix: str) -> bytes:
 def _curves_by_steps(axes: Axes, env: Environment, styles: Styles) -> None:
     for line in env.lines:
         _band(axes, line.steps, line.curve, styles[line.algo], line.algo)
-    axes.set(xlabel="environment steps", ylabel="return of an evaluation episode")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.set_xlim(left=0)
     _threshold(axes, env)
