@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from sb3_udrl.benchmark.comparison import Environment, overall
+from sb3_udrl.benchmark.comparison import Environment, Line, overall
 from sb3_udrl.benchmark.statistics import Interval, performance_profile, stratified_interval
 from sb3_udrl.plotting import plot_calibration
 
@@ -102,10 +102,17 @@ def learning_curves(env: Environment, styles: Styles) -> Figure:
     """
     :param env: an environment
     :param styles: how each algorithm looks
-    :return: mean returns by steps and by wall-clock
+    :return: mean returns by steps and by wall-clock, and obedience where it was measured
     """
     figure = Figure(figsize=(9.5, HEIGHT), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    obedient = [line for line in env.lines if line.calibration]
+    if obedient:
+        figure.set_figwidth(12)
+        left, right, third = figure.subplots(1, 3)
+        right.sharey(left)
+        _obedience(third, obedient, styles)
+    else:
+        left, right = figure.subplots(1, 2, sharey=True)
     longest = max(float(line.curve_by_time[0][-1]) for line in env.lines)
     unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
     _curves_by_steps(left, env, styles)
@@ -124,26 +131,15 @@ def final_scores(env: Environment, styles: Styles) -> Figure:
     """
     :param env: an environment
     :param styles: how each algorithm looks
-    :return: scores of each seed, performance profiles, and calibration where it was measured
+    :return: scores of each seed, and performance profiles
     """
-    obedient = [line for line in env.lines if line.calibration]
-    figure = Figure(figsize=(12 if obedient else 9.5, HEIGHT), layout="constrained")
-    axes = figure.subplots(1, 3 if obedient else 2)
-    _points(axes[0], [(line.algo, line.scores, line.final) for line in env.lines], styles)
-    axes[0].set(xlabel="mean return of each seed, interquartile mean, 95 % interval")
+    figure = Figure(figsize=(9.5, HEIGHT), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _points(left, [(line.algo, line.scores, line.final) for line in env.lines], styles)
+    left.set(xlabel="mean return of each seed, interquartile mean, 95 % interval")
     everything = np.concatenate([line.scores for line in env.lines])
-    _profiles(axes[1], [(line.algo, [line.scores]) for line in env.lines], everything, styles)
-    axes[1].set(xlabel="mean return", ylabel="share of seeds above it")
-    for line in obedient:
-        colour, _, marker = styles[line.algo]
-        plot_calibration(line.calibration, axes[2], line.algo)
-        container = axes[2].containers[-1]
-        for artist in (container[0], *container[1], *container[2]):
-            artist.set_color(colour)
-        container[0].set_marker(marker)
-    if obedient:
-        axes[2].legend(frameon=False)
-        axes[2].set_title("obedience: mean and std over seeds", fontsize="medium")
+    _profiles(right, [(line.algo, [line.scores]) for line in env.lines], everything, styles)
+    right.set(xlabel="mean return", ylabel="share of seeds above it")
     return figure
 
 
@@ -191,6 +187,18 @@ def _band(axes: Axes, x: np.ndarray, interval: Interval, style: tuple[str, Any, 
     every = max(len(x) // 8, 1)
     axes.plot(x, interval.value, color=colour, linestyle=line, marker=marker, markevery=every, ms=4, label=label)
     axes.fill_between(x, interval.low, interval.high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _obedience(axes: Axes, lines: Sequence[Line], styles: Styles) -> None:
+    for line in lines:
+        colour, _, marker = styles[line.algo]
+        plot_calibration(line.calibration, axes, line.algo)
+        container = axes.containers[-1]
+        for artist in (container[0], *container[1], *container[2]):
+            artist.set_color(colour)
+        container[0].set_marker(marker)
+    axes.legend(frameon=False)
+    axes.set_title("obedience: mean and std over seeds", fontsize="medium")
 
 
 def _threshold(axes: Axes, env: Environment) -> None:
