@@ -28,6 +28,7 @@ STUDIES = {
 }
 """Our studies by environment: the folder of sb3_udrl.benchmark, and what the environment is called there."""
 LINE_STYLES = ["-", "--", ":", "-."]
+NEAR = 0.02  # evaluations no further apart count as at the same step
 
 
 class Curve(NamedTuple):
@@ -40,7 +41,7 @@ class Curve(NamedTuple):
 
     def at(self, step: int) -> str:
         """:return: the return at a step count, or nothing where it was not evaluated there"""
-        near = np.flatnonzero(np.abs(self.steps - step) <= 0.02 * step)
+        near = np.flatnonzero(np.abs(self.steps - step) <= NEAR * step)
         return f"{self.returns[near[0]]:.1f}" if len(near) else ""
 
 
@@ -66,11 +67,15 @@ def ours(env: str) -> list[Curve]:
 
 
 def table(curves: list[Curve]) -> str:
-    """:return: returns at the step counts for which others have numbers, in Markdown"""
-    steps = sorted({int(step) for curve in curves if not curve.ours for step in curve.steps})
+    """:return: returns at the step counts for which others have numbers, and where ours end, in Markdown"""
+    steps = {int(step) for curve in curves if not curve.ours for step in curve.steps}
+    for curve in curves:
+        last = int(curve.steps[-1])
+        if curve.ours and all(abs(step - last) > NEAR * last for step in steps):
+            steps.add(last)
     names = ["environment steps", *(curve.name for curve in curves)]
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    lines += [f"| {step:,} | " + " | ".join(curve.at(step) for curve in curves) + " |" for step in steps]
+    lines += [f"| {step:,} | " + " | ".join(curve.at(step) for curve in curves) + " |" for step in sorted(steps)]
     return "\n".join(lines)
 
 
