@@ -104,15 +104,13 @@ def learning_curves(env: Environment, styles: Styles) -> Figure:
     :param styles: how each algorithm looks
     :return: mean returns by steps and by wall-clock, and obedience where it was measured
     """
-    figure = Figure(figsize=(9.5, HEIGHT), layout="constrained")
     obedient = [line for line in env.lines if line.calibration]
-    if obedient:
-        figure.set_figwidth(12)
-        left, right, third = figure.subplots(1, 3)
-        right.sharey(left)
-        _obedience(third, obedient, styles)
-    else:
-        left, right = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(12 if obedient else 9.5, HEIGHT), layout="constrained")
+    left, right, *others = figure.subplots(1, 3 if obedient else 2)
+    right.sharey(left)
+    right.tick_params(labelleft=False)
+    for axes in others:
+        _obedience(axes, obedient, styles)
     longest = max(float(line.curve_by_time[0][-1]) for line in env.lines)
     unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
     _curves_by_steps(left, env, styles)
