@@ -108,9 +108,9 @@ def run():
     seen_commands, seen_batches = [], []
     act, evaluate_actions = model.policy.act, model.policy.evaluate_actions
 
-    def spy_on_act(observations, commands, deterministic=False):
+    def spy_on_act(observations, commands):
         seen_commands.append(commands[0].tolist())
-        return act(observations, commands, deterministic)
+        return act(observations, commands)
 
     def spy_on_evaluate(observations, actions, commands, n_step):
         assert n_step is None

@@ -1,0 +1,65 @@
+"""Deterministic actions that are as frequent as the policy wants them to be."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+)
+
+
+def quasi_random_actions(distribution: Distribution, steps: np.ndarray) -> th.Tensor:
+    """
+    Sample with quasi-random numbers, which depend on the step alone, in place of random ones.
+
+    A policy that fires its engine in four steps of ten is not the one that never does, and the latter has never been
+    practised. These actions are spread as evenly over time as they can be: the policy that was practised, without its
+    chance. The first action of an episode is the most likely one. Continuous actions are the most likely ones always:
+    their mean needs no taking turns.
+
+    :param distribution: the distributions over actions of B environments
+    :param steps: steps that their episodes have lasted, shape (B,)
+    :return: the actions, shape (B, *action_shape)
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return _invert(distribution.distribution.probs, _numbers(steps, 1)[0])
+    if isinstance(distribution, MultiCategoricalDistribution):
+        parts = distribution.distribution
+        numbers = _numbers(steps, len(parts))
+        return th.stack([_invert(part.probs, number) for part, number in zip(parts, numbers, strict=True)], dim=1)
+    if isinstance(distribution, BernoulliDistribution):
+        ones = distribution.distribution.probs
+        both = th.stack([1 - ones, ones], dim=2)
+        numbers = _numbers(steps, ones.shape[1])
+        return th.stack([_invert(part, number) for part, number in zip(both.unbind(1), numbers, strict=True)], dim=1)
+    return distribution.mode()
+
+
+def _invert(probs: th.Tensor, numbers: th.Tensor) -> th.Tensor:
+    """
+    :param probs: probabilities of n choices, shape (B, n)
+    :param numbers: from 0 to 1, shape (B,)
+    :return: the choices at which the sum of probabilities, the most likely ones first, exceeds the numbers, shape (B,)
+    """
+    probs, choices = probs.sort(dim=1, descending=True, stable=True)
+    index = (probs.cumsum(dim=1) <= numbers.to(probs.device).unsqueeze(1)).sum(dim=1)
+    return choices.gather(1, index.clamp(max=probs.shape[1] - 1).unsqueeze(1)).squeeze(1)
+
+
+def _numbers(steps: np.ndarray, n_dims: int) -> list[th.Tensor]:
+    """
+    The additive recurrence of the golden ratio, or of its generalisation for more dimensions: the next number always
+    falls into one of the widest gaps that those before it have left.
+
+    :param steps: shape (B,)
+    :param n_dims: how many numbers each step needs
+    :return: numbers from 0 to 1 for each dimension, float32, 0 at the first step, each of shape (B,)
+    """
+    ratio = 1.0
+    for _ in range(64):  # the root of x ** (n_dims + 1) = x + 1
+        ratio = (1 + ratio) ** (1 / (n_dims + 1))
+    return [th.as_tensor((steps * ratio**-i % 1).astype(np.float32)) for i in range(1, n_dims + 1)]
