@@ -82,9 +82,9 @@ class UDRLPolicy(BasePolicy):
         (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
     :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]
-    :param deterministic_actions: what to do when asked for deterministic actions: ``"quasi_random"``, take each as
-        often as its probability says, spread evenly over the steps of an episode (:mod:`sb3_udrl.quasi_random`), or
-        ``"mode"``, always the most likely one, as SB3's other policies do. Box actions are the mean in any case
+    :param deterministic_temperature: when deterministic actions are asked for, each is taken as often as
+        p ** (1 / temperature) says, evenly spread over the steps of an episode (:mod:`sb3_udrl.quasi_random`): 1 for as
+        often as in training, 0 for always the most likely one, as SB3's other policies do. Box actions are the mean
     :param features_extractor_class: features extractor
     :param features_extractor_kwargs: its keyword arguments
     :param normalize_images: whether to divide images by 255
@@ -113,7 +113,7 @@ class UDRLPolicy(BasePolicy):
         dropout_rate: float = 0.25,
         ortho_init: bool = True,
         log_std_init: float = 0.0,
-        deterministic_actions: str = "quasi_random",
+        deterministic_temperature: float = 0.7,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
@@ -148,11 +148,12 @@ class UDRLPolicy(BasePolicy):
         self.dropout_rate = dropout_rate
         self.ortho_init = ortho_init
         self.log_std_init = log_std_init
-        if deterministic_actions not in ("quasi_random", "mode"):
+        if not 0 <= deterministic_temperature <= 1:
             raise ValueError(
-                f"deterministic_actions={deterministic_actions!r} is not known: use 'quasi_random' or 'mode'."
+                f"deterministic_temperature={deterministic_temperature}: use a value from 0, for the most likely "
+                "actions, to 1, for each as often as its probability says."
             )
-        self.deterministic_actions = deterministic_actions
+        self.deterministic_temperature = deterministic_temperature
 
         # The command for acting, and how returns are earned over an episode: see predict()
         self.register_buffer("command", th.tensor([0.0, 1.0]))
@@ -226,7 +227,7 @@ class UDRLPolicy(BasePolicy):
             dropout_rate=self.dropout_rate,
             ortho_init=self.ortho_init,
             log_std_init=self.log_std_init,
-            deterministic_actions=self.deterministic_actions,
+            deterministic_temperature=self.deterministic_temperature,
             features_extractor_class=self.features_extractor_class,
             features_extractor_kwargs=self.features_extractor_kwargs,
             optimizer_class=self.optimizer_class,
@@ -335,10 +336,10 @@ class UDRLPolicy(BasePolicy):
             distribution = self.get_distribution(
                 obs_tensor, th.as_tensor(commands, dtype=th.float32, device=self.device)
             )
-            if steps is None or self.deterministic_actions == "mode":
-                actions = distribution.get_actions(deterministic=steps is not None)
+            if steps is None:
+                actions = distribution.sample()
             else:
-                actions = quasi_random_actions(distribution, steps)
+                actions = quasi_random_actions(distribution, steps, self.deterministic_temperature)
         return actions.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
 
     def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
@@ -371,7 +372,7 @@ class UDRLPolicy(BasePolicy):
         proportion to what it gets until its deadline, whichever explains the remembered ones better.
         Without ``state`` every step is taken for the first.
 
-        Deterministic actions, too, depend on how long an episode has lasted: see ``deterministic_actions``.
+        Deterministic actions, too, depend on how long an episode has lasted: see ``deterministic_temperature``.
 
         :param observation: one observation, or one per environment
         :param state: what the previous call returned; None at the beginning

@@ -12,7 +12,7 @@ from stable_baselines3.common.distributions import (
 )
 
 
-def quasi_random_actions(distribution: Distribution, steps: np.ndarray) -> th.Tensor:
+def quasi_random_actions(distribution: Distribution, steps: np.ndarray, temperature: float) -> th.Tensor:
     """
     Sample with quasi-random numbers, which depend on the step alone, in place of random ones.
 
@@ -23,20 +23,39 @@ def quasi_random_actions(distribution: Distribution, steps: np.ndarray) -> th.Te
 
     :param distribution: the distributions over actions of B environments
     :param steps: steps that their episodes have lasted, shape (B,)
+    :param temperature: actions are as frequent as p ** (1 / temperature) says: 1 for as frequent as they are likely,
+        0 for the most likely ones only
     :return: the actions, shape (B, *action_shape)
     """
+    if temperature == 0:
+        return distribution.mode()
     if isinstance(distribution, CategoricalDistribution):
-        return _invert(distribution.distribution.probs, _numbers(steps, 1)[0])
+        return _choose([distribution.distribution.probs], steps, temperature).squeeze(1)
     if isinstance(distribution, MultiCategoricalDistribution):
-        parts = distribution.distribution
-        numbers = _numbers(steps, len(parts))
-        return th.stack([_invert(part.probs, number) for part, number in zip(parts, numbers, strict=True)], dim=1)
+        return _choose([part.probs for part in distribution.distribution], steps, temperature)
     if isinstance(distribution, BernoulliDistribution):
         ones = distribution.distribution.probs
-        both = th.stack([1 - ones, ones], dim=2)
-        numbers = _numbers(steps, ones.shape[1])
-        return th.stack([_invert(part, number) for part, number in zip(both.unbind(1), numbers, strict=True)], dim=1)
+        return _choose(list(th.stack([1 - ones, ones], dim=2).unbind(dim=1)), steps, temperature)
     return distribution.mode()
+
+
+def _choose(probs: list[th.Tensor], steps: np.ndarray, temperature: float) -> th.Tensor:
+    """
+    :param probs: of each dimension D of the actions the probabilities of its n choices, shape (B, n)
+    :param steps: shape (B,)
+    :param temperature: above 0
+    :return: the choices, shape (B, D)
+    """
+    choices = [
+        _invert(_sharpen(p, temperature), number) for p, number in zip(probs, _numbers(steps, len(probs)), strict=True)
+    ]
+    return th.stack(choices, dim=1)
+
+
+def _sharpen(probs: th.Tensor, temperature: float) -> th.Tensor:
+    """:return: probabilities in proportion to p ** (1 / temperature), shape (B, n)"""
+    powers = (probs / probs.max(dim=1, keepdim=True).values) ** (1 / temperature)
+    return powers / powers.sum(dim=1, keepdim=True)
 
 
 def _invert(probs: th.Tensor, numbers: th.Tensor) -> th.Tensor:

@@ -19,12 +19,12 @@ from sb3_udrl.wrappers import EpisodeProgress
 SPACES = [(spaces.Discrete(4), 4), (spaces.MultiDiscrete([2, 3]), 5), (spaces.MultiBinary(3), 3)]  # with their logits
 
 
-def actions_at(space, logits, steps):
+def actions_at(space, logits, steps, temperature=1.0):
     """The actions after these many steps, where the logits are always the same."""
     distribution = make_proba_distribution(space)
     logits = th.as_tensor(logits, dtype=th.float32).expand(len(steps), -1)
     distribution.proba_distribution(action_logits=logits)
-    return distribution, quasi_random_actions(distribution, np.asarray(steps)).numpy()
+    return distribution, quasi_random_actions(distribution, np.asarray(steps), temperature).numpy()
 
 
 @given(logits=st.lists(st.floats(-3, 3), min_size=2, max_size=5), start=st.integers(0, 500), n=st.integers(10, 300))
@@ -71,7 +71,7 @@ def test_continuous_actions_are_the_mean():
     distribution = make_proba_distribution(spaces.Box(-1, 1, (2,)))
     mean = th.tensor([[0.3, -0.2], [0.1, 0.9]])
     distribution.proba_distribution(mean, th.zeros(2))
-    th.testing.assert_close(quasi_random_actions(distribution, np.array([3, 4])), mean)
+    th.testing.assert_close(quasi_random_actions(distribution, np.array([3, 4]), 1.0), mean)
 
 
 class CoinEnv(CountdownEnv):
@@ -107,16 +107,24 @@ def by_commands(model, env):
 @pytest.mark.parametrize("evaluate", [by_evaluate_policy, by_commands])
 @pytest.mark.parametrize("env_of", [lambda env: env, EpisodeProgress, lambda env: make_vec_env(lambda: env, 1)])
 def test_deterministic_evaluation_takes_turns_and_says_the_same_every_time(env_of, evaluate):
-    actions = actions_of(env_of, evaluate)
+    actions = actions_of(env_of, evaluate, deterministic_temperature=1.0)
     assert actions[0] == 1
     assert sum(actions) == 12
-    assert actions == actions_of(env_of, evaluate)
+    assert actions == actions_of(env_of, evaluate, deterministic_temperature=1.0)
 
 
-def test_or_always_the_most_likely_action():
-    assert sum(actions_of(EpisodeProgress, by_commands, deterministic_actions="mode")) == 20
+def test_at_temperature_zero_it_is_always_the_most_likely_action():
+    assert sum(actions_of(EpisodeProgress, by_commands, deterministic_temperature=0.0)) == 20
 
 
-def test_another_name_is_refused():
-    with pytest.raises(ValueError, match="deterministic_actions='argmax' is not known: use"):
-        UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={"deterministic_actions": "argmax"})
+def test_the_lower_the_temperature_the_more_often_likely_actions_are_taken():
+    _, actions = actions_at(spaces.Discrete(2), np.log([0.4, 0.6]), range(1000), temperature=0.5)
+    assert actions.mean() == pytest.approx(0.36 / (0.36 + 0.16), abs=0.005)
+    _, actions = actions_at(spaces.Discrete(2), np.log([0.4, 0.6]), range(1000), temperature=0.01)
+    assert actions.mean() == 1
+
+
+@pytest.mark.parametrize("temperature", [-0.1, 1.5, float("nan")])
+def test_temperatures_that_mean_nothing_are_refused(temperature):
+    with pytest.raises(ValueError, match=f"deterministic_temperature={temperature}: use a value from 0"):
+        UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={"deterministic_temperature": temperature})
