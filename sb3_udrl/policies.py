@@ -82,9 +82,9 @@ class UDRLPolicy(BasePolicy):
         (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
     :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]
-    :param deterministic_temperature: when deterministic actions are asked for, each is taken as often as
-        p ** (1 / temperature) says, evenly spread over the steps of an episode (:mod:`sb3_udrl.quasi_random`): 1 for as
-        often as in training, 0 for always the most likely one, as SB3's other policies do. Box actions are the mean
+    :param deterministic_temperature: when deterministic actions are asked for, 0 takes the most likely one always, as
+        SB3's other policies do. Above 0 each is taken as often as p ** (1 / temperature) says, evenly spread over the
+        steps of an episode (:mod:`sb3_udrl.quasi_random`), 1 for as often as in training. Box actions are the mean
     :param features_extractor_class: features extractor
     :param features_extractor_kwargs: its keyword arguments
     :param normalize_images: whether to divide images by 255
@@ -113,7 +113,7 @@ class UDRLPolicy(BasePolicy):
         dropout_rate: float = 0.25,
         ortho_init: bool = True,
         log_std_init: float = 0.0,
-        deterministic_temperature: float = 0.7,
+        deterministic_temperature: float = 0.0,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
