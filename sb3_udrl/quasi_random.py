@@ -71,8 +71,8 @@ def _invert(probs: th.Tensor, numbers: th.Tensor) -> th.Tensor:
 
 def _numbers(steps: np.ndarray, n_dims: int) -> list[th.Tensor]:
     """
-    The additive recurrence of the golden ratio, or of its generalisation for more dimensions: the next number always
-    falls into one of the widest gaps that those before it have left.
+    The fractional parts of multiples of the golden ratio, of which each falls into one of the widest gaps that those
+    before it have left; for more dimensions of the powers of its generalisation.
 
     :param steps: shape (B,)
     :param n_dims: how many numbers each step needs
@@ -81,4 +81,5 @@ def _numbers(steps: np.ndarray, n_dims: int) -> list[th.Tensor]:
     ratio = 1.0
     for _ in range(64):  # the root of x ** (n_dims + 1) = x + 1
         ratio = (1 + ratio) ** (1 / (n_dims + 1))
+    steps = steps.astype(np.float64)  # of a million steps float32 leaves no fractions
     return [th.as_tensor((steps * ratio**-i % 1).astype(np.float32)) for i in range(1, n_dims + 1)]

@@ -24,10 +24,10 @@ def actions_at(space, logits, steps, temperature=1.0):
     distribution = make_proba_distribution(space)
     logits = th.as_tensor(logits, dtype=th.float32).expand(len(steps), -1)
     distribution.proba_distribution(action_logits=logits)
-    return distribution, quasi_random_actions(distribution, np.asarray(steps), temperature).numpy()
+    return distribution, quasi_random_actions(distribution, np.asarray(steps, np.float32), temperature).numpy()
 
 
-@given(logits=st.lists(st.floats(-3, 3), min_size=2, max_size=5), start=st.integers(0, 500), n=st.integers(10, 300))
+@given(logits=st.lists(st.floats(-3, 3), min_size=2, max_size=5), start=st.integers(0, 10**6), n=st.integers(10, 300))
 @settings(deadline=None)
 def test_any_stretch_of_steps_has_each_action_about_as_often_as_its_probability_says(logits, start, n):
     distribution, actions = actions_at(spaces.Discrete(len(logits)), logits, range(start, start + n))
