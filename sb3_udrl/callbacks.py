@@ -20,7 +20,7 @@ class CalibrationCallback(BaseCallback):
     :param commands: pairs of (desired_return, desired_horizon)
     :param eval_freq: environment steps between evaluations
     :param n_eval_episodes: episodes for each command
-    :param deterministic: whether chance has no part in the actions
+    :param deterministic: whether to take the most likely actions instead of random ones
     """
 
     def __init__(

@@ -34,7 +34,7 @@ def evaluate_command(
         EpisodeProgress
     :param command: (desired_return, desired_horizon); default: the model's evaluation command
     :param n_eval_episodes: number of episodes, at least 1
-    :param deterministic: whether chance has no part in the actions
+    :param deterministic: whether to take the most likely action instead of a random one
     :return: a record: ``desired_return``, ``desired_horizon``, ``mean_return``, ``std_return``, ``mean_length``, and
         the lists ``returns`` and ``lengths`` of all episodes, in the env's reward and steps
     :raises ValueError: when there are no episodes to run, or nobody could obey the command
@@ -71,7 +71,7 @@ def calibrate(
     :param env: environment, vectorised environment, or id
     :param commands: pairs of (desired_return, desired_horizon)
     :param n_eval_episodes: number of episodes for each
-    :param deterministic: whether chance has no part in the actions
+    :param deterministic: whether to take the most likely actions instead of random ones
     :param progress_bar: whether to show a progress bar (needs tqdm and rich)
     :return: a record for each command, see :func:`evaluate_command`
     :raises ValueError: when there are no commands, or one that nobody could obey

@@ -23,7 +23,6 @@ from torch import nn
 from sb3_udrl.buffer import NStep
 from sb3_udrl.commands import Command, count_down, expected_return_so_far
 from sb3_udrl.episodes import observation_dict
-from sb3_udrl.quasi_random import quasi_random_actions
 from sb3_udrl.torch_layers import (
     COMMAND_LAYERS,
     AchievableReturn,
@@ -82,9 +81,6 @@ class UDRLPolicy(BasePolicy):
         (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
     :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]
-    :param deterministic_temperature: when deterministic actions are asked for, 0 takes the most likely one always, as
-        SB3's other policies do. Above 0 each is taken as often as p ** (1 / temperature) says, evenly spread over the
-        steps of an episode (:mod:`sb3_udrl.quasi_random`), 1 for as often as in training. Box actions are the mean
     :param features_extractor_class: features extractor
     :param features_extractor_kwargs: its keyword arguments
     :param normalize_images: whether to divide images by 255
@@ -113,7 +109,6 @@ class UDRLPolicy(BasePolicy):
         dropout_rate: float = 0.25,
         ortho_init: bool = True,
         log_std_init: float = 0.0,
-        deterministic_temperature: float = 0.0,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
@@ -148,12 +143,6 @@ class UDRLPolicy(BasePolicy):
         self.dropout_rate = dropout_rate
         self.ortho_init = ortho_init
         self.log_std_init = log_std_init
-        if not 0 <= deterministic_temperature <= 1:
-            raise ValueError(
-                f"deterministic_temperature={deterministic_temperature}: use a value from 0, for the most likely "
-                "actions, to 1, for each as often as its probability says."
-            )
-        self.deterministic_temperature = deterministic_temperature
 
         # The command for acting, and how returns are earned over an episode: see predict()
         self.register_buffer("command", th.tensor([0.0, 1.0]))
@@ -227,7 +216,6 @@ class UDRLPolicy(BasePolicy):
             dropout_rate=self.dropout_rate,
             ortho_init=self.ortho_init,
             log_std_init=self.log_std_init,
-            deterministic_temperature=self.deterministic_temperature,
             features_extractor_class=self.features_extractor_class,
             features_extractor_kwargs=self.features_extractor_kwargs,
             optimizer_class=self.optimizer_class,
@@ -316,31 +304,25 @@ class UDRLPolicy(BasePolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation, deterministic=deterministic)
 
-    def act(self, observations: np.ndarray | dict[str, np.ndarray], commands: np.ndarray) -> np.ndarray:
+    def act(
+        self, observations: np.ndarray | dict[str, np.ndarray], commands: np.ndarray, deterministic: bool = False
+    ) -> np.ndarray:
         """
-        Act at random under explicit commands, as in training.
+        Act under explicit commands.
 
         :param observations: observations of ``n_envs`` environments
         :param commands: what each is still to get, (desired_return, desired_horizon), shape (n_envs, 2)
+        :param deterministic: whether to take the most likely action instead of a random one
         :return: actions as the buffer stores them, shape (n_envs, *action_shape)
         """
         observations, _ = split_progress(observations, self.observation_space)
         obs_tensor, _ = self.obs_to_tensor(observations)
-        return self._act(obs_tensor, commands)
+        return self._act(obs_tensor, commands, deterministic)
 
-    def _act(self, obs_tensor: PyTorchObs, commands: np.ndarray, steps: np.ndarray | None = None) -> np.ndarray:
-        """
-        :param steps: steps that the episodes have lasted, for deterministic actions; None for random ones
-        """
+    def _act(self, obs_tensor: PyTorchObs, commands: np.ndarray, deterministic: bool) -> np.ndarray:
         with th.no_grad():
-            distribution = self.get_distribution(
-                obs_tensor, th.as_tensor(commands, dtype=th.float32, device=self.device)
-            )
-            if steps is None:
-                actions = distribution.sample()
-            else:
-                actions = quasi_random_actions(distribution, steps, self.deterministic_temperature)
-        return actions.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
+            actions = self(obs_tensor, th.as_tensor(commands, dtype=th.float32, device=self.device), deterministic)
+        return actions.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc]
 
     def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
         """
@@ -372,12 +354,10 @@ class UDRLPolicy(BasePolicy):
         proportion to what it gets until its deadline, whichever explains the remembered ones better.
         Without ``state`` every step is taken for the first.
 
-        Deterministic actions, too, depend on how long an episode has lasted: see ``deterministic_temperature``.
-
         :param observation: one observation, or one per environment
         :param state: what the previous call returned; None at the beginning
         :param episode_start: whether an episode starts with this observation, shape (n_envs,)
-        :param deterministic: whether chance has no part in the actions
+        :param deterministic: whether to take the most likely action instead of a random one
         :param command: (desired_return, desired_horizon) for the whole episode, one for all or shape (n_envs, 2);
             default: the evaluation command
         :return: the action(s), and the state for the next call
@@ -397,11 +377,10 @@ class UDRLPolicy(BasePolicy):
             steps[np.broadcast_to(episode_start, n_envs)] = 0
         asked = self._asked_commands(n_envs, command)
         if progress is not None:
-            return_so_far, steps_so_far = progress.T
+            remaining = count_down(asked, progress[:, 0], progress[:, 1])
         else:
-            return_so_far, steps_so_far = self._estimate_return_so_far(asked, steps), steps
-        remaining = count_down(asked, return_so_far, steps_so_far)
-        actions = self.to_env_actions(self._act(obs_tensor, remaining, steps_so_far if deterministic else None))
+            remaining = count_down(asked, self._estimate_return_so_far(asked, steps), steps)
+        actions = self.to_env_actions(self._act(obs_tensor, remaining, deterministic))
         return actions if vectorized else actions.squeeze(axis=0), (steps + 1,)
 
     def _asked_commands(self, n_envs: int, command: Command | np.ndarray | None) -> np.ndarray:

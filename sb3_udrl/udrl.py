@@ -637,8 +637,7 @@ class UDRL(BaseAlgorithm):
         :param observation: one observation, or one per environment
         :param state: what the previous call returned; None at the beginning
         :param episode_start: whether an episode starts with this observation, shape (n_envs,)
-        :param deterministic: whether chance has no part in the actions; see ``deterministic_temperature`` in
-            :class:`sb3_udrl.policies.UDRLPolicy`
+        :param deterministic: whether to take the most likely action instead of a random one
         :param command: (desired_return, desired_horizon) for the whole episode, one for all or shape (n_envs, 2);
             default: the evaluation command
         :return: the action(s), and the state for the next call

@@ -108,9 +108,9 @@ def run():
     seen_commands, seen_batches = [], []
     act, evaluate_actions = model.policy.act, model.policy.evaluate_actions
 
-    def spy_on_act(observations, commands):
+    def spy_on_act(observations, commands, deterministic=False):
         seen_commands.append(commands[0].tolist())
-        return act(observations, commands)
+        return act(observations, commands, deterministic)
 
     def spy_on_evaluate(observations, actions, commands, n_step):
         assert n_step is None

@@ -26,7 +26,7 @@ RECORD = {
 def obedient_model(env):
     """A model that takes action 1 as long as there is return to get."""
     model = UDRL("MlpPolicy", env, seed=0)
-    model.policy._act = lambda observations, commands, steps: (commands[:, 0] > 0).astype(int)
+    model.policy._act = lambda observations, commands, deterministic: (commands[:, 0] > 0).astype(int)
     return model
 
 

@@ -24,7 +24,7 @@ ORDER = [
         "buffer",
         "schedules",
     ),
-    *("torch_layers", "quasi_random", "policies", "udrl"),
+    *("torch_layers", "policies", "udrl"),
     *("evaluation", "plotting", "callbacks", "__main__"),
 ]
 

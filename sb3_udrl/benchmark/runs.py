@@ -41,7 +41,7 @@ class Run:
     :param tuned_for: environment steps that they are meant for, if they say so
     :param env_modules: modules that register environments
     :param calibrate: whether to compare commanded and achieved returns at the end (UDRL only)
-    :param deterministic: whether chance has no part in the actions of evaluation
+    :param deterministic: whether evaluation takes the most likely actions instead of random ones
     """
 
     env: str
@@ -89,7 +89,7 @@ class Plan:
     :param env_wrapper: wrappers around them, as in the Zoo's files
     :param env_modules: modules that register environments
     :param calibrate: whether to compare UDRL's commanded and achieved returns wherever it runs
-    :param deterministic: whether chance has no part in the actions of evaluation
+    :param deterministic: whether evaluation takes the most likely actions instead of random ones
     """
 
     envs: list[str]
