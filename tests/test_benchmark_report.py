@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib")
 from PIL import Image
 
 from sb3_udrl.benchmark.comparison import common, compare
-from sb3_udrl.benchmark.figures import STYLES
+from sb3_udrl.benchmark.figures import STYLES, learning_curves, styles_of
 from sb3_udrl.benchmark.report import number_text, write_report
 from sb3_udrl.benchmark.results import Results
 from sb3_udrl.benchmark.storage import Store
@@ -191,6 +191,17 @@ def test_figures_come_as_png_and_svg_and_are_the_same_each_time(report):
     assert Image.open(io.BytesIO(pictures["overall.png"])).size[0] > 1000
     write_report(str(report.parent), {})
     assert all((report / name).read_bytes() == data for name, data in pictures.items())
+
+
+@pytest.mark.parametrize(("dip", "bottom"), [(-3000, -425.0), (-400, -430.0)])
+def test_a_dip_far_below_where_curves_start_and_end_leaves_room_for_the_rest(dip, bottom):
+    records = [
+        record_of("Pendulum-v1", "udrl", 0, [-300, -100, 100, 200]),
+        record_of("Pendulum-v1", "a2c", 0, [-200, dip, -100, 0]),
+    ]
+    [env] = compare(records, {})
+    left, *_ = learning_curves(env, styles_of([env])).axes
+    assert left.get_ylim()[0] == pytest.approx(bottom, abs=1)
 
 
 def test_styles_differ_without_colours():

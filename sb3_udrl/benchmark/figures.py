@@ -89,6 +89,7 @@ def overview(environments: Sequence[Environment], styles: Styles) -> Figure:
             axes.set_axis_off()
             continue
         _curves_by_steps(axes, env, styles)
+        _cut_dips(axes, env.lines)
         axes.set_title(env.name, fontsize="medium")
         handles, names = axes.get_legend_handles_labels()
         legend |= {name: handle for name, handle in zip(names, handles, strict=True) if name in styles}
@@ -121,6 +122,7 @@ def learning_curves(env: Environment, styles: Styles) -> Figure:
     right.set(xlabel=f"{name} of training, without evaluation")
     right.set_xlim(left=0)
     _threshold(right, env)
+    _cut_dips(left, env.lines)  # right shares its axis
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
@@ -178,6 +180,16 @@ def _curves_by_steps(axes: Axes, env: Environment, styles: Styles) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.set_xlim(left=0)
     _threshold(axes, env)
+
+
+def _cut_dips(axes: Axes, lines: Sequence[Line]) -> None:
+    """Leave room for the rest where one curve dips far below all starts and ends."""
+    lows = [np.fmin(line.curve.value, line.curve.low) for line in lines]  # one seed has no interval
+    highs = [np.fmax(line.curve.value, line.curve.high) for line in lines]
+    base = min(low[[0, -1]].min() for low in lows)
+    bottom = base - (max(high.max() for high in highs) - base) / 4
+    if min(low.min() for low in lows) < bottom:
+        axes.set_ylim(bottom=bottom)
 
 
 def _band(axes: Axes, x: np.ndarray, interval: Interval, style: tuple[str, Any, str], label: str) -> None:
