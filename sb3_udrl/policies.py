@@ -10,6 +10,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution, make_proba_distribution
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -75,6 +76,9 @@ class UDRLPolicy(BasePolicy):
     :param achievable_expectile: a command for more than this expectile of what examples stand for, from a state within
         a horizon, is clipped to it, and the network is also told how ambitious a command is for its state
         (:class:`sb3_udrl.torch_layers.AchievableReturn`); None for neither
+    :param luck: how much of what an example brought counts in its desired return, beyond what its state and action
+        bring on average: above 0, to 1 for all of it. Less tells actions apart that chance hides (2205.15967, "You
+        Can't Count on Luck"); not looked at without an ``achievable_expectile``, nor with ``relabeling="hindsight"``
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
@@ -105,6 +109,7 @@ class UDRLPolicy(BasePolicy):
         return_scale: float | None = None,
         horizon_scale: float | None = None,
         achievable_expectile: float | None = 0.97,
+        luck: float = 1.0,
         normalize_features: bool = True,
         dropout_rate: float = 0.25,
         ortho_init: bool = True,
@@ -137,6 +142,7 @@ class UDRLPolicy(BasePolicy):
         self.return_scale = return_scale
         self.horizon_scale = horizon_scale
         self.achievable_expectile = achievable_expectile
+        self.luck = luck
         self.normalize_features = normalize_features
         if not 0 <= dropout_rate < 1:
             raise ValueError(f"dropout_rate={dropout_rate} is a probability: use a value from 0 to below 1.")
@@ -161,9 +167,10 @@ class UDRLPolicy(BasePolicy):
         self.features_extractor = self.make_features_extractor()
         features_dim = self.features_extractor.features_dim
         self.feature_scaling = FeatureScaling(features_dim) if self.normalize_features else nn.Identity()
-        self.achievable_return = (
-            None if self.achievable_expectile is None else AchievableReturn(features_dim, self.achievable_expectile)
-        )
+        self.achievable_return: AchievableReturn | None = None
+        if self.achievable_expectile is not None:
+            action_dim = get_flattened_obs_dim(self.action_space)
+            self.achievable_return = AchievableReturn(features_dim, action_dim, self.achievable_expectile, self.luck)
         layer_class = self.command_layer_class
         if isinstance(layer_class, str):
             if layer_class not in COMMAND_LAYERS:
@@ -212,6 +219,7 @@ class UDRLPolicy(BasePolicy):
             return_scale=self.return_scale,
             horizon_scale=self.horizon_scale,
             achievable_expectile=self.achievable_expectile,
+            luck=self.luck,
             normalize_features=self.normalize_features,
             dropout_rate=self.dropout_rate,
             ortho_init=self.ortho_init,
@@ -263,7 +271,7 @@ class UDRLPolicy(BasePolicy):
         :param obs: observations, shape (B, *observation_shape)
         :param actions: actions as the buffer stores them, shape (B, *action_shape)
         :param commands: the commands they obeyed, shape (B, 2)
-        :param n_step: what came within the first steps: then what is to be expected after them takes the place of what
+        :param n_step: what came within the first steps: then what is to be hoped for after them takes the place of what
             came, in the returns of the commands; not looked at without an ``achievable_expectile``
         :return: how likely the actions were, and how well they did
         """
@@ -274,23 +282,28 @@ class UDRLPolicy(BasePolicy):
             log_prob = distribution.log_prob(actions)
             return ActionEvaluation(log_prob, distribution.entropy(), th.zeros_like(log_prob), th.zeros_like(log_prob))
         returns, horizons = commands.unbind(dim=1)
-        relabeled = returns if n_step is None else self._n_step_returns(self.achievable_return, n_step, returns)
         estimates = self.achievable_return(features, commands)
+        relabeled, luck_loss = returns, th.zeros_like(returns)
+        if n_step is not None:
+            came = self._n_step_returns(self.achievable_return, n_step, returns)
+            inputs = preprocess_obs(actions, self.action_space)
+            assert isinstance(inputs, th.Tensor)
+            relabeled, luck_loss = self.achievable_return.without_luck(features, commands, inputs, estimates, came)
         distribution = self._distribution(features, th.stack([relabeled, horizons], dim=1), estimates)
         return ActionEvaluation(
             distribution.log_prob(actions),
             distribution.entropy(),
             (relabeled - estimates.expected).detach(),
-            self.achievable_return.loss(estimates, relabeled, returns),
+            self.achievable_return.loss(estimates, relabeled, returns) + luck_loss,
         )
 
     @th.no_grad()
     def _n_step_returns(self, achievable_return: AchievableReturn, n_step: NStep, returns: th.Tensor) -> th.Tensor:
-        """:return: rewards of the first steps and what is to be expected after them, as a scaled return, shape (B,)"""
+        """:return: rewards of the first steps and what is to be hoped for after them, as a scaled return, shape (B,)"""
         commands = th.stack([th.zeros_like(n_step.horizons), n_step.horizons], dim=1)
         features = self._features(n_step.observations)  # in training their statistics follow these observations too
-        expected = achievable_return(features, self.command_scaling.scale_only(commands)).expected
-        return th.where(n_step.ended, returns, self.command_scaling.scale_rewards(n_step.rewards) + expected)
+        hoped_for = achievable_return(features, self.command_scaling.scale_only(commands)).hoped_for
+        return th.where(n_step.ended, returns, self.command_scaling.scale_rewards(n_step.rewards) + hoped_for)
 
     def forward(self, obs: PyTorchObs, commands: th.Tensor | None = None, deterministic: bool = False) -> th.Tensor:
         """

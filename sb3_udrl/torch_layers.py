@@ -134,10 +134,16 @@ class ReturnEstimates(NamedTuple):
     """What B examples can be asked for, in units of scaled return."""
 
     achievable: th.Tensor
-    """The most that can be had. Shape: (B,)"""
+    """The most that can be asked for: a high expectile of what examples stand for. Shape: (B,)"""
 
     expected: th.Tensor
-    """What is to be expected. Shape: (B,)"""
+    """What to expect: the mean of what examples stand for. Shape: (B,)"""
+
+    hoped_for: th.Tensor
+    """What to hope for: a high expectile of what came. Shape: (B,)"""
+
+    smallest_room: float
+    """Between expected and achievable; where all actions bring the same, the rest is noise."""
 
     def clip(self, commands: th.Tensor) -> th.Tensor:
         """
@@ -149,7 +155,7 @@ class ReturnEstimates(NamedTuple):
     def relative(self, commands: th.Tensor) -> th.Tensor:
         """
         How ambitious commands are for their states: 0 asks for what is to be expected anyway, nearly 1 for the most,
-        (command - expected) / (achievable - expected + .1).
+        (command - expected) / (achievable - expected + smallest_room).
 
         One action changes little of a return, and what it changes is small beside the differences between states. Seen
         so, it is not.
@@ -157,11 +163,8 @@ class ReturnEstimates(NamedTuple):
         :param commands: scaled commands, shape (B, 2)
         :return: ambition, from -3 to 3, shape (B,)
         """
-        room = (self.achievable - self.expected).clamp(min=0) + _SMALLEST_ROOM
+        room = (self.achievable - self.expected).clamp(min=0) + self.smallest_room
         return ((commands[:, 0] - self.expected) / room).clamp(-3, 3)
-
-
-_SMALLEST_ROOM = 0.1  # in units of scaled return; where all actions bring the same, the rest is noise
 
 
 class AchievableReturn(nn.Module):
@@ -172,28 +175,66 @@ class AchievableReturn(nn.Module):
 
     The best that is known *from this very state* is asked for, rather than the best ever: it gives credit for what
     an action changes, not for how good the state already was (learned in-distribution returns as commands: 2506.08463).
-    Beside it stands what is to be expected, the mean of what came, so that a command can be compared with it.
+    Beside it stand what is to be expected, the mean, so that a command can be compared with it, and what is to be
+    hoped for, the same expectile of what came, with which n-step returns go on. And, with less ``luck``, what an action
+    brings on average.
 
     :param features_dim: size F of the features
+    :param action_dim: size A of an action as a network input
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)
-    :raises ValueError: when it does not
+    :param luck: as in :class:`sb3_udrl.policies.UDRLPolicy`
+    :raises ValueError: when ``expectile`` or ``luck`` is out of range
     """
 
-    def __init__(self, features_dim: int, expectile: float) -> None:
+    def __init__(self, features_dim: int, action_dim: int, expectile: float, luck: float) -> None:
         super().__init__()
         if not 0 < expectile < 1:
             raise ValueError(f"achievable_expectile={expectile} must lie between 0 and 1, or be None to clip nothing.")
+        if not 0 < luck <= 1:
+            raise ValueError(f"luck={luck} is a share: it must lie above 0, up to 1 for all of it.")
         self.expectile = expectile
-        self.net = nn.Sequential(*create_mlp(features_dim + 1, 2, [64, 64]))
+        self.luck = luck
+        # Less luck leaves smaller differences, so smaller ones count
+        self.smallest_room = 0.1 * luck
+        self.net = nn.Sequential(*create_mlp(features_dim + 1, 3, [64, 64]))
+        self.advantage_net = (
+            nn.Sequential(*create_mlp(features_dim + 1 + action_dim, 1, [64, 64])) if luck < 1 else None
+        )
 
     def forward(self, features: th.Tensor, commands: th.Tensor) -> ReturnEstimates:
         """
         :param features: shape (B, F)
         :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
-        :return: achievable and expected scaled returns, each of shape (B,)
+        :return: scaled returns, each of shape (B,)
         """
+        achievable, expected, hoped_for = self.net(self._inputs(features, commands)).unbind(dim=1)
+        return ReturnEstimates(achievable, expected, hoped_for, self.smallest_room)
+
+    def _inputs(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
         # What the features are is the behaviour function's business
-        return ReturnEstimates(*self.net(th.cat([features.detach(), commands[:, 1:]], dim=1)).unbind(dim=1))
+        return th.cat([features.detach(), commands[:, 1:]], dim=1)
+
+    def without_luck(
+        self, features: th.Tensor, commands: th.Tensor, actions: th.Tensor, estimates: ReturnEstimates, came: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        What an example brought was mostly the doing of the actions that followed. So that it tells what its own action
+        is worth, only a share of that luck counts.
+
+        :param features: shape (B, F)
+        :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
+        :param actions: as network inputs, shape (B, A)
+        :param estimates: for the same examples, each of shape (B,)
+        :param came: the scaled returns that the examples brought, shape (B,)
+        :return: what their actions bring on average and a share of the rest, and the loss of the average, each of shape
+            (B,)
+        """
+        if self.advantage_net is None:
+            return came, th.zeros_like(came)
+        hoped_for = estimates.hoped_for.detach()
+        advantages = self.advantage_net(th.cat([self._inputs(features, commands), actions], dim=1)).squeeze(dim=1)
+        loss = 0.5 * (came - hoped_for - advantages).square()
+        return th.lerp(hoped_for + advantages.detach(), came, self.luck), loss
 
     def loss(self, estimates: ReturnEstimates, relabeled: th.Tensor, returns: th.Tensor) -> th.Tensor:
         """
@@ -202,9 +243,12 @@ class AchievableReturn(nn.Module):
         :param returns: the scaled returns that came, shape (B,)
         :return: the loss of each, shape (B,)
         """
-        error = relabeled - estimates.achievable
-        asymmetric = th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
-        return asymmetric + 0.5 * (returns - estimates.expected).square()
+        mean = 0.5 * (relabeled - estimates.expected).square()
+        return self._high(relabeled - estimates.achievable) + mean + self._high(returns - estimates.hoped_for)
+
+    def _high(self, error: th.Tensor) -> th.Tensor:
+        """:return: the squared error whose minimum is the expectile, shape (B,)"""
+        return th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
 
 
 class CommandLayer(nn.Module, ABC):

@@ -61,8 +61,8 @@ def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space)
     assert -log_prob.mean().item() == pytest.approx(entropy.mean().item(), abs=0.1)
 
 
-def test_after_n_steps_what_is_to_be_expected_takes_the_place_of_what_came():
-    policy = make_policy(spaces.Discrete(2), dropout_rate=0.0)
+def test_after_n_steps_what_is_to_be_hoped_for_takes_the_place_of_what_came():
+    policy = make_policy(spaces.Discrete(2), dropout_rate=0.0, luck=1.0)
     observations, commands = th.rand(3, 3), th.tensor([[10.0, 5.0], [20.0, 6.0], [30.0, 7.0]])
     then, rewards, left = th.rand(3, 3), th.tensor([1.0, 2.0, 3.0]), th.tensor([4.0, 3.0, 2.0])
     policy.command_scaling.train()(commands)
@@ -70,18 +70,51 @@ def test_after_n_steps_what_is_to_be_expected_takes_the_place_of_what_came():
     n_step = NStep(then, rewards, left, ended=th.tensor([False, False, True]))
     advantages = policy.evaluate_actions(observations, th.zeros(3), commands, n_step).advantages
 
-    def expected(observations, horizons):
-        """In units of reward, beyond the mean of the returns that were seen."""
+    def estimates(observations, horizons):
         scaled = policy.command_scaling(th.stack([commands[:, 0], horizons], dim=1))
-        return policy.achievable_return(policy._features(observations), scaled).expected / scale
+        return policy.achievable_return(policy._features(observations), scaled)
 
     scale, mean = policy.command_scaling.scale[0], policy.command_scaling.mean[0]
-    came = th.where(n_step.ended, commands[:, 0], rewards + expected(then, left) + mean)
-    th.testing.assert_close(advantages, scale * (came - mean - expected(observations, commands[:, 1])).detach())
+    # Estimates are of scaled returns, from which the mean of the returns that were seen is taken away
+    hoped_for = estimates(then, left).hoped_for / scale + mean
+    came = th.where(n_step.ended, commands[:, 0], rewards + hoped_for)
+    th.testing.assert_close(
+        advantages, (scale * (came - mean) - estimates(observations, commands[:, 1]).expected).detach()
+    )
 
 
-def test_acting_and_estimating_teach_each_other_nothing():
-    policy = make_policy(spaces.Discrete(2))
+@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
+def test_of_luck_only_its_share_counts_beside_what_an_action_brings_on_average(action_space):
+    def example_advantages(luck, better_luck=0.0):
+        """The same networks, told to count another share."""
+        policy.achievable_return.luck = luck
+        luckier = n_step._replace(rewards=n_step.rewards + better_luck)
+        return policy.evaluate_actions(observations, actions, commands, luckier).advantages
+
+    policy = make_policy(action_space, luck=0.5, dropout_rate=0.0)
+    observations, commands = th.rand(100, 3), th.rand(100, 2) * 10 + 1
+    n_step = NStep(th.rand(100, 3), th.rand(100), th.rand(100) + 1, ended=th.zeros(100, dtype=th.bool))
+    policy.command_scaling.train()(commands)
+    policy.set_training_mode(False)
+    actions = policy(observations, commands).detach()
+    none, half, all_of_it = example_advantages(0.0), example_advantages(0.5), example_advantages(1.0)
+    th.testing.assert_close(half, (none + all_of_it) / 2)
+    th.testing.assert_close(example_advantages(0.0, better_luck=5.0), none)
+    assert (example_advantages(0.5, better_luck=5.0) > half).all()
+
+
+def test_what_came_to_the_letter_keeps_its_luck():
+    policy = make_policy(spaces.Discrete(2), luck=0.1, dropout_rate=0.0)
+    observations, commands = th.rand(3, 3), th.rand(3, 2) * 10 + 1
+    policy.set_training_mode(False)
+    more = commands + th.tensor([1.0, 0.0])
+    advantages, better = (policy.evaluate_actions(observations, th.zeros(3), c).advantages for c in (commands, more))
+    th.testing.assert_close(better - advantages, policy.command_scaling.scale[0].expand(3))
+
+
+@pytest.mark.parametrize("luck", [0.1, 1.0])
+def test_acting_and_estimating_teach_each_other_nothing(luck):
+    policy = make_policy(spaces.Discrete(2), luck=luck)
     n_step = NStep(th.rand(3, 3), th.rand(3), th.rand(3) + 1, ended=th.tensor([False, False, True]))
     evaluation = policy.evaluate_actions(th.rand(3, 3), th.zeros(3), th.rand(3, 2) + 1, n_step)
     evaluation.log_prob.mean().backward()
@@ -89,8 +122,8 @@ def test_acting_and_estimating_teach_each_other_nothing():
     assert policy.action_net.weight.grad is not None
     policy.zero_grad()
     evaluation.achievable_loss.mean().backward()
-    learned = {name.split(".")[0] for name, weight in policy.named_parameters() if weight.grad is not None}
-    assert learned == {"achievable_return"}
+    learned = {name for name, weight in policy.named_parameters() if weight.grad is not None}
+    assert learned == {name for name, _ in policy.named_parameters() if name.startswith("achievable_return.")}
 
 
 def test_box_actions_are_scaled_to_the_bounds_and_clipped_only_for_the_env():

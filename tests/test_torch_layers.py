@@ -133,7 +133,7 @@ def test_features_far_outside_are_clipped_and_statistics_rest_while_acting():
 
 
 def test_the_achievable_return_sees_successes_that_are_rare(rng):
-    achievable = AchievableReturn(1, expectile=0.97)
+    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=1.0)
     optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
     features, commands = th.zeros(256, 1), th.ones(256, 2)
     for _ in range(800):
@@ -144,25 +144,53 @@ def test_the_achievable_return_sees_successes_that_are_rare(rng):
         optimizer.step()
     # The expectile e of a coin balances .97 * p * (1 - e) = .03 * (1 - p) * e
     expected = 0.97 * 0.05 / (0.97 * 0.05 + 0.03 * 0.95)
-    bound, mean = achievable(th.zeros(1, 1), th.ones(1, 2))
-    assert bound.item() == pytest.approx(expected, abs=0.1)
-    assert mean.item() == pytest.approx(0.05, abs=0.05)
+    estimates = achievable(th.zeros(1, 1), th.ones(1, 2))
+    assert estimates.achievable.item() == pytest.approx(expected, abs=0.1)
+    assert estimates.hoped_for.item() == pytest.approx(expected, abs=0.1)
+    assert estimates.expected.item() == pytest.approx(0.05, abs=0.05)
 
 
 def test_only_commands_for_more_than_is_achievable_are_clipped():
-    estimates = ReturnEstimates(achievable=th.tensor([2.0, 2.0, 2.0]), expected=th.zeros(3))
+    estimates = ReturnEstimates(th.tensor([2.0, 2.0, 2.0]), th.zeros(3), th.zeros(3), smallest_room=0.1)
     clipped = estimates.clip(th.tensor([[1.0, 7.0], [2.0, 7.0], [3.0, 7.0]]))
     assert clipped.tolist() == [[1.0, 7.0], [2.0, 7.0], [2.0, 7.0]]
 
 
 def test_ambition_is_0_for_what_is_to_be_expected_and_nearly_1_for_the_most_that_can_be_had():
-    estimates = ReturnEstimates(achievable=th.tensor([0.9, 0.9, 0.9, 7.0]), expected=th.tensor([0.0, 0.0, 0.0, 7.0]))
+    achievable, expected = th.tensor([0.9, 0.9, 0.9, 7.0]), th.tensor([0.0, 0.0, 0.0, 7.0])
+    estimates = ReturnEstimates(achievable, expected, hoped_for=achievable, smallest_room=0.1)
     ambition = estimates.relative(th.tensor([[0.0, 1.0], [0.9, 1.0], [-100.0, 1.0], [7.05, 1.0]]))
     # The last knows of no room at all, which is no reason to divide by it
     assert ambition.tolist() == pytest.approx([0.0, 0.9, -3.0, 0.5], abs=1e-3)
 
 
+def test_what_an_action_brings_on_average_is_known_however_large_the_luck(rng):
+    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=1e-6)
+    optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
+    features, commands = th.zeros(256, 1), th.ones(256, 2)
+
+    def without_luck(actions, came):
+        estimates = achievable(features[: len(actions)], commands[: len(actions)])
+        return achievable.without_luck(features[: len(actions)], commands[: len(actions)], actions, estimates, came)
+
+    for _ in range(400):
+        actions = th.as_tensor(rng.integers(2, size=256))
+        came = 0.5 * actions + th.as_tensor(rng.normal(size=256), dtype=th.float32)
+        _, loss = without_luck(nn.functional.one_hot(actions).float(), came)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    average, _ = without_luck(th.eye(2), came=th.tensor([100.0, -100.0]))
+    assert average.tolist() == pytest.approx([0.0, 0.5], abs=0.2)
+
+
+@pytest.mark.parametrize("luck", [0.0, -0.1, 1.1, float("nan")])
+def test_luck_is_a_share(luck):
+    with pytest.raises(ValueError, match="luck="):
+        AchievableReturn(1, 2, 0.97, luck)
+
+
 @pytest.mark.parametrize("expectile", [0.0, 1.0, float("nan")])
 def test_an_expectile_lies_between_0_and_1(expectile):
     with pytest.raises(ValueError, match="achievable_expectile="):
-        AchievableReturn(1, expectile)
+        AchievableReturn(1, 2, expectile, luck=1.0)

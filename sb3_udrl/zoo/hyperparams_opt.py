@@ -61,6 +61,7 @@ def _suggest_commands(trial: optuna.Trial) -> None:
     if sampler == "more" or trial.suggest_categorical("clip_to_achievable", [True, False]):
         trial.suggest_float("above_expectile", 0.003, 0.3, log=True)
         trial.suggest_categorical("relabeling", ["n_step", "hindsight"])
+        trial.suggest_float("luck", 0.03, 1.0, log=True)
         if trial.suggest_categorical("weight_by_advantage", [True, False]):
             trial.suggest_float("advantage_temperature", 0.3, 3.0, log=True)
 
@@ -99,6 +100,7 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "advantage_temperature": params.get("advantage_temperature"),
         "policy_kwargs": {
             "achievable_expectile": 1 - params["above_expectile"] if "above_expectile" in params else None,
+            "luck": params.get("luck", 1.0),
             "command_layer": params["command_layer"],
             "net_arch": NET_ARCHS[params["net_arch"]],
             "activation_fn": ACTIVATIONS[params["activation_fn"]],
