@@ -78,7 +78,8 @@ class UDRLPolicy(BasePolicy):
         (:class:`sb3_udrl.torch_layers.AchievableReturn`); None for neither
     :param luck: how much of what an example brought counts in its desired return, beyond what its state and action
         bring on average: above 0, to 1 for all of it. Less tells actions apart that chance hides (2205.15967, "You
-        Can't Count on Luck"); not looked at without an ``achievable_expectile``, nor with ``relabeling="hindsight"``
+        Can't Count on Luck"), and n-step returns then go on with what is to be hoped for, not the mean; not looked at
+        without an ``achievable_expectile``
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
@@ -271,7 +272,7 @@ class UDRLPolicy(BasePolicy):
         :param obs: observations, shape (B, *observation_shape)
         :param actions: actions as the buffer stores them, shape (B, *action_shape)
         :param commands: the commands they obeyed, shape (B, 2)
-        :param n_step: what came within the first steps: then what is to be hoped for after them takes the place of what
+        :param n_step: what came within the first steps: then the value of the state after them takes the place of what
             came, in the returns of the commands; not looked at without an ``achievable_expectile``
         :return: how likely the actions were, and how well they did
         """
@@ -299,11 +300,11 @@ class UDRLPolicy(BasePolicy):
 
     @th.no_grad()
     def _n_step_returns(self, achievable_return: AchievableReturn, n_step: NStep, returns: th.Tensor) -> th.Tensor:
-        """:return: rewards of the first steps and what is to be hoped for after them, as a scaled return, shape (B,)"""
+        """:return: rewards of the first steps and the value of the state after them, as a scaled return, shape (B,)"""
         commands = th.stack([th.zeros_like(n_step.horizons), n_step.horizons], dim=1)
         features = self._features(n_step.observations)  # in training their statistics follow these observations too
-        hoped_for = achievable_return(features, self.command_scaling.scale_only(commands)).hoped_for
-        return th.where(n_step.ended, returns, self.command_scaling.scale_rewards(n_step.rewards) + hoped_for)
+        value = achievable_return(features, self.command_scaling.scale_only(commands)).value
+        return th.where(n_step.ended, returns, self.command_scaling.scale_rewards(n_step.rewards) + value)
 
     def forward(self, obs: PyTorchObs, commands: th.Tensor | None = None, deterministic: bool = False) -> th.Tensor:
         """

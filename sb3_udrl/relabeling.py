@@ -1,4 +1,4 @@
-"""How much of an example's desired return is what came, and how much what is to be hoped for."""
+"""How much of an example's desired return is what came, and how much what is to be expected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Relabeling(ABC):
-    """After how many steps of a segment its return is taken from what is to be hoped for, instead of what came."""
+    """After how many steps of a segment its return is taken from what is to be expected, instead of what came."""
 
     @abstractmethod
     def n_steps(self, horizons: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
@@ -28,14 +28,13 @@ class HindsightRelabeling(Relabeling):
 
 class NStepRelabeling(Relabeling):
     """
-    The first n steps; for the rest of the horizon what is to be hoped for from the state after them, as the n-step
-    return of temporal-difference learning has what is to be expected.
+    The first n steps; for the rest of the horizon what is to be expected from the state after them, as the n-step
+    return of temporal-difference learning has it.
 
-    What came after n steps was the doing of later actions, and luck. With an estimate in its place an example tells
+    What came after n steps was the doing of later actions, and luck. With their mean in its place an example tells
     how much *this* action, and the next few, are worth (2205.15967, "You Can't Count on Luck", makes the same case).
-    The estimate is a high expectile of what came (2110.06169 bootstraps with one as well), not the mean: as long as
-    most attempts fail, on average the best is not to try. It is learned from whole segments, not from its own
-    estimates, so it promises nothing that never was.
+    What is expected, or with less ``luck`` hoped for (:class:`sb3_udrl.torch_layers.AchievableReturn`), is itself
+    learned from whole segments, not from its own estimates.
 
     n is log-uniform up to the horizon, rounded up, so that it is at least 2 where the horizon is. All scales count
     alike: nothing needs to be chosen, and short stretches before an end, from which commands for little are learned,

@@ -139,8 +139,8 @@ class ReturnEstimates(NamedTuple):
     expected: th.Tensor
     """What to expect: the mean of what examples stand for. Shape: (B,)"""
 
-    hoped_for: th.Tensor
-    """What to hope for: a high expectile of what came. Shape: (B,)"""
+    value: th.Tensor
+    """What n-step returns go on with. Shape: (B,)"""
 
     smallest_room: float
     """Between expected and achievable; where all actions bring the same, the rest is noise."""
@@ -175,9 +175,10 @@ class AchievableReturn(nn.Module):
 
     The best that is known *from this very state* is asked for, rather than the best ever: it gives credit for what
     an action changes, not for how good the state already was (learned in-distribution returns as commands: 2506.08463).
-    Beside it stand what is to be expected, the mean, so that a command can be compared with it, and what is to be
-    hoped for, the same expectile of what came, with which n-step returns go on. And, with less ``luck``, what an action
-    brings on average.
+    Beside it stands what is to be expected, the mean, so that a command can be compared with it, and the value with
+    which n-step returns go on. With all luck that is the same mean. With less it is what is to be *hoped for*, the high
+    expectile of what came: as long as most attempts fail, on average the best is not to try (2110.06169 bootstraps with
+    an expectile as well; this one is learned from what came, so it promises nothing that never was).
 
     :param features_dim: size F of the features
     :param action_dim: size A of an action as a network input
@@ -196,9 +197,9 @@ class AchievableReturn(nn.Module):
         self.luck = luck
         # Less luck leaves smaller differences, so smaller ones count
         self.smallest_room = 0.1 * luck
-        self.net = nn.Sequential(*create_mlp(features_dim + 1, 3, [64, 64]))
+        self.net = nn.Sequential(*create_mlp(features_dim + 1, 2 if luck == 1 else 3, [64, 64]))
         self.advantage_net = (
-            nn.Sequential(*create_mlp(features_dim + 1 + action_dim, 1, [64, 64])) if luck < 1 else None
+            None if luck == 1 else nn.Sequential(*create_mlp(features_dim + 1 + action_dim, 1, [64, 64]))
         )
 
     def forward(self, features: th.Tensor, commands: th.Tensor) -> ReturnEstimates:
@@ -207,8 +208,8 @@ class AchievableReturn(nn.Module):
         :param commands: scaled commands, of which only the horizon matters, shape (B, 2)
         :return: scaled returns, each of shape (B,)
         """
-        achievable, expected, hoped_for = self.net(self._inputs(features, commands)).unbind(dim=1)
-        return ReturnEstimates(achievable, expected, hoped_for, self.smallest_room)
+        achievable, expected, *value = self.net(self._inputs(features, commands)).unbind(dim=1)
+        return ReturnEstimates(achievable, expected, value[0] if value else expected, self.smallest_room)
 
     def _inputs(self, features: th.Tensor, commands: th.Tensor) -> th.Tensor:
         # What the features are is the behaviour function's business
@@ -231,10 +232,10 @@ class AchievableReturn(nn.Module):
         """
         if self.advantage_net is None:
             return came, th.zeros_like(came)
-        hoped_for = estimates.hoped_for.detach()
+        value = estimates.value.detach()
         advantages = self.advantage_net(th.cat([self._inputs(features, commands), actions], dim=1)).squeeze(dim=1)
-        loss = 0.5 * (came - hoped_for - advantages).square()
-        return th.lerp(hoped_for + advantages.detach(), came, self.luck), loss
+        loss = 0.5 * (came - value - advantages).square()
+        return th.lerp(value + advantages.detach(), came, self.luck), loss
 
     def loss(self, estimates: ReturnEstimates, relabeled: th.Tensor, returns: th.Tensor) -> th.Tensor:
         """
@@ -243,8 +244,10 @@ class AchievableReturn(nn.Module):
         :param returns: the scaled returns that came, shape (B,)
         :return: the loss of each, shape (B,)
         """
-        mean = 0.5 * (relabeled - estimates.expected).square()
-        return self._high(relabeled - estimates.achievable) + mean + self._high(returns - estimates.hoped_for)
+        loss = self._high(relabeled - estimates.achievable)
+        if self.luck == 1:  # what examples stand for is what came, on average
+            return loss + 0.5 * (returns - estimates.expected).square()
+        return loss + 0.5 * (relabeled - estimates.expected).square() + self._high(returns - estimates.value)
 
     def _high(self, error: th.Tensor) -> th.Tensor:
         """:return: the squared error whose minimum is the expectile, shape (B,)"""

@@ -85,7 +85,7 @@ class UDRL(BaseAlgorithm):
     :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, or
         ``"exponential"`` in its standardised return
     :param relabeling: which return examples stand for: ``"n_step"``, what came within n steps and what is to be
-        hoped for after them, or ``"hindsight"``, what came (§2.3.3), as they do in any case when the policy has no
+        expected after them, or ``"hindsight"``, what came (§2.3.3), as they do in any case when the policy has no
         ``achievable_expectile``; see :mod:`sb3_udrl.relabeling`
     :param advantage_temperature: examples count in proportion to exp(advantage / temperature), where the advantage is
         how much more their return is than was to be expected from the same state within the same horizon, in standard

@@ -61,7 +61,7 @@ def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space)
     assert -log_prob.mean().item() == pytest.approx(entropy.mean().item(), abs=0.1)
 
 
-def test_after_n_steps_what_is_to_be_hoped_for_takes_the_place_of_what_came():
+def test_after_n_steps_the_value_takes_the_place_of_what_came():
     policy = make_policy(spaces.Discrete(2), dropout_rate=0.0, luck=1.0)
     observations, commands = th.rand(3, 3), th.tensor([[10.0, 5.0], [20.0, 6.0], [30.0, 7.0]])
     then, rewards, left = th.rand(3, 3), th.tensor([1.0, 2.0, 3.0]), th.tensor([4.0, 3.0, 2.0])
@@ -76,8 +76,8 @@ def test_after_n_steps_what_is_to_be_hoped_for_takes_the_place_of_what_came():
 
     scale, mean = policy.command_scaling.scale[0], policy.command_scaling.mean[0]
     # Estimates are of scaled returns, from which the mean of the returns that were seen is taken away
-    hoped_for = estimates(then, left).hoped_for / scale + mean
-    came = th.where(n_step.ended, commands[:, 0], rewards + hoped_for)
+    value = estimates(then, left).value / scale + mean
+    came = th.where(n_step.ended, commands[:, 0], rewards + value)
     th.testing.assert_close(
         advantages, (scale * (came - mean) - estimates(observations, commands[:, 1]).expected).detach()
     )

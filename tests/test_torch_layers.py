@@ -132,8 +132,9 @@ def test_features_far_outside_are_clipped_and_statistics_rest_while_acting():
     assert scaling.mean == before
 
 
-def test_the_achievable_return_sees_successes_that_are_rare(rng):
-    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=1.0)
+@pytest.mark.parametrize(("luck", "hopes"), [(1.0, False), (0.5, True)])
+def test_the_achievable_return_and_hope_see_successes_that_are_rare(luck, hopes, rng):
+    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=luck)
     optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
     features, commands = th.zeros(256, 1), th.ones(256, 2)
     for _ in range(800):
@@ -146,7 +147,7 @@ def test_the_achievable_return_sees_successes_that_are_rare(rng):
     expected = 0.97 * 0.05 / (0.97 * 0.05 + 0.03 * 0.95)
     estimates = achievable(th.zeros(1, 1), th.ones(1, 2))
     assert estimates.achievable.item() == pytest.approx(expected, abs=0.1)
-    assert estimates.hoped_for.item() == pytest.approx(expected, abs=0.1)
+    assert estimates.value.item() == pytest.approx(expected if hopes else 0.05, abs=0.1)
     assert estimates.expected.item() == pytest.approx(0.05, abs=0.05)
 
 
@@ -158,7 +159,7 @@ def test_only_commands_for_more_than_is_achievable_are_clipped():
 
 def test_ambition_is_0_for_what_is_to_be_expected_and_nearly_1_for_the_most_that_can_be_had():
     achievable, expected = th.tensor([0.9, 0.9, 0.9, 7.0]), th.tensor([0.0, 0.0, 0.0, 7.0])
-    estimates = ReturnEstimates(achievable, expected, hoped_for=achievable, smallest_room=0.1)
+    estimates = ReturnEstimates(achievable, expected, value=expected, smallest_room=0.1)
     ambition = estimates.relative(th.tensor([[0.0, 1.0], [0.9, 1.0], [-100.0, 1.0], [7.05, 1.0]]))
     # The last knows of no room at all, which is no reason to divide by it
     assert ambition.tolist() == pytest.approx([0.0, 0.9, -3.0, 0.5], abs=1e-3)
