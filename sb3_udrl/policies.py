@@ -52,7 +52,7 @@ class ActionEvaluation(NamedTuple):
     """How much better they did than is to be expected, in units of scaled return; 0 without estimates. Shape: (B,)"""
 
     achievable_loss: th.Tensor
-    """Loss of what is thought to be achievable, and to be expected; 0 without estimates. Shape: (B,)"""
+    """Loss of what is thought to be achievable, expected and hoped for; 0 without estimates. Shape: (B,)"""
 
 
 class UDRLPolicy(BasePolicy):
@@ -78,8 +78,9 @@ class UDRLPolicy(BasePolicy):
         (:class:`sb3_udrl.torch_layers.AchievableReturn`); None for neither
     :param luck: how much of what an example brought counts in its desired return, beyond what its state and action
         bring on average: above 0, to 1 for all of it. Less tells actions apart that chance hides (2205.15967, "You
-        Can't Count on Luck"), and n-step returns then go on with what is to be hoped for, not the mean; not looked at
-        without an ``achievable_expectile``
+        Can't Count on Luck"). Any value below 1 also lets n-step returns go on with what is to be *hoped for*, not the
+        mean: leave it at 1 where chance is the environment's doing, and not the agent's own. Needs
+        ``relabeling="n_step"``; not looked at without an ``achievable_expectile``
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training

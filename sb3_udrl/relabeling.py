@@ -31,10 +31,10 @@ class NStepRelabeling(Relabeling):
     The first n steps; for the rest of the horizon what is to be expected from the state after them, as the n-step
     return of temporal-difference learning has it.
 
-    What came after n steps was the doing of later actions, and luck. With their mean in its place an example tells
+    What came after n steps was the doing of later actions, and luck. With an estimate in its place an example tells
     how much *this* action, and the next few, are worth (2205.15967, "You Can't Count on Luck", makes the same case).
-    What is expected, or with less ``luck`` hoped for (:class:`sb3_udrl.torch_layers.AchievableReturn`), is itself
-    learned from whole segments, not from its own estimates.
+    It is learned from whole segments, not from its own estimates, and is their mean, or with less ``luck`` a high
+    expectile, what is to be hoped for (:class:`sb3_udrl.torch_layers.AchievableReturn`).
 
     n is log-uniform up to the horizon, rounded up, so that it is at least 2 where the horizon is. All scales count
     alike: nothing needs to be chosen, and short stretches before an end, from which commands for little are learned,

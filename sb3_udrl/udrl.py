@@ -85,8 +85,8 @@ class UDRL(BaseAlgorithm):
     :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, or
         ``"exponential"`` in its standardised return
     :param relabeling: which return examples stand for: ``"n_step"``, what came within n steps and what is to be
-        expected after them, or ``"hindsight"``, what came (§2.3.3), as they do in any case when the policy has no
-        ``achievable_expectile``; see :mod:`sb3_udrl.relabeling`
+        expected after them (with less ``luck`` of the policy: hoped for), or ``"hindsight"``, what came (§2.3.3), as
+        they do in any case when the policy has no ``achievable_expectile``; see :mod:`sb3_udrl.relabeling`
     :param advantage_temperature: examples count in proportion to exp(advantage / temperature), where the advantage is
         how much more their return is than was to be expected from the same state within the same horizon, in standard
         deviations of the advantages of a batch (advantage-weighted regression, 1910.00177); but for a share of .3 that
@@ -225,7 +225,14 @@ class UDRL(BaseAlgorithm):
     def _resolve_relabeling(self) -> Relabeling:
         """:return: the rule that ``relabeling`` names; hindsight where the policy does not know what to expect"""
         relabeling: Relabeling = resolve_variant("relabeling", self.relabeling, RELABELINGS, Relabeling)
-        return HindsightRelabeling() if self.policy.achievable_return is None else relabeling
+        if self.policy.achievable_return is None:
+            return HindsightRelabeling()
+        if isinstance(relabeling, HindsightRelabeling) and self.policy.luck < 1:
+            raise ValueError(
+                f"luck={self.policy.luck} takes luck out of returns, but relabeling={self.relabeling!r} means what "
+                "came to the letter: use relabeling='n_step', or luck=1.0."
+            )
+        return relabeling
 
     def _resolve_schedule(self) -> TrainingSchedule | None:
         """:return: the schedule that ``gradient_steps`` names; None where it is a number"""

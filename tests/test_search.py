@@ -66,6 +66,7 @@ def test_all_variants_are_drawn(drawn):
     assert {kwargs["command_layer"] for kwargs in policies} == {"gated", "product", "bilinear"}
     assert {kwargs["achievable_expectile"] is None for kwargs in policies} == {True, False}
     assert {arguments["relabeling"] for _, arguments in drawn} == {"n_step", "hindsight"}
+    assert {kwargs["luck"] == 1 for kwargs in policies} == {True, False}
     assert {arguments["advantage_temperature"] is None for _, arguments in drawn} == {True, False}
     assert {arguments["gradient_steps"] < 1 for _, arguments in drawn} == {True, False}
 
@@ -76,6 +77,7 @@ def test_more_than_ever_is_only_asked_where_it_is_clipped_to_what_can_be_had(dra
         assert "more" not in arguments["command_sampler"] or expectile is not None
         assert arguments["advantage_temperature"] is None or expectile is not None
         assert arguments["relabeling"] == "hindsight" or expectile is not None
+        assert arguments["policy_kwargs"]["luck"] == 1 or arguments["relabeling"] == "n_step"
 
 
 def test_what_a_trial_holds_gives_the_same_setting_again(drawn):

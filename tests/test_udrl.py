@@ -445,6 +445,7 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"retention": "worst"}, r"retention='worst'.*'best', 'recent', 'best\+recent'"),
         ({"command_sampler": {"mean_std": {"lastfew": 3}}}, "lastfew"),
         ({"weighting": {"exponential": {"temperature": -1}}}, "temperature=-1"),
+        ({"relabeling": "hindsight", "policy_kwargs": {"luck": 0.1}}, "luck=0.1.*relabeling='hindsight'"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_with_their_value(kwargs, message):

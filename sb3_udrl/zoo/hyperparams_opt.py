@@ -60,8 +60,9 @@ def _suggest_commands(trial: optuna.Trial) -> None:
     # "More than ever" can be had from no state: it has to be clipped to what can
     if sampler == "more" or trial.suggest_categorical("clip_to_achievable", [True, False]):
         trial.suggest_float("above_expectile", 0.003, 0.3, log=True)
-        trial.suggest_categorical("relabeling", ["n_step", "hindsight"])
-        trial.suggest_float("luck", 0.03, 1.0, log=True)
+        relabeling = trial.suggest_categorical("relabeling", ["n_step", "hindsight"])
+        if relabeling == "n_step" and trial.suggest_categorical("less_luck", [False, True]):
+            trial.suggest_float("luck", 0.03, 0.5, log=True)
         if trial.suggest_categorical("weight_by_advantage", [True, False]):
             trial.suggest_float("advantage_temperature", 0.3, 3.0, log=True)
 
