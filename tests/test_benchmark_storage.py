@@ -19,6 +19,20 @@ def test_what_is_written_is_read_again(tmp_path):
     assert store.names("nothing") == []
 
 
+def test_commands_that_check_a_store_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
+    first, second = Store(str(tmp_path)), Store(str(tmp_path))
+    move = first.fs.mv
+
+    def move_after_the_other(*args, **kwargs):
+        monkeypatch.setattr(first.fs, "mv", move)
+        second.check()
+        return move(*args, **kwargs)
+
+    monkeypatch.setattr(first.fs, "mv", move_after_the_other)
+    first.check()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_memory_file_system_will_do_as_well():
     store = Store("memory://study")
     store.write_json("runs/a.json", [1])

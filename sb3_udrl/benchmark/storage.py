@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import posixpath
+import uuid
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -35,8 +36,9 @@ class Store:
 
     def check(self) -> None:
         """:raises StoreError: when nothing can be written"""
-        self.write("probe", b"x" * 100_000)  # a disk can be full for a result and still take a byte
-        self.remove("probe")
+        probe = f"probe-{uuid.uuid4().hex}"  # another command may check the same store at the same time
+        self.write(probe, b"x" * 100_000)  # a disk can be full for a result and still take a byte
+        self.remove(probe)
 
     def write(self, path: str, data: bytes) -> None:
         """
