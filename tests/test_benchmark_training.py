@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import pickle
 import random
 
 import benchmark_envs
@@ -13,6 +14,7 @@ pytest.importorskip("rl_zoo3")
 
 from rl_zoo3.wrappers import DelayedRewardWrapper
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.logger import configure
 
 from sb3_udrl import UDRL
 from sb3_udrl.benchmark.runs import Plan
@@ -110,6 +112,14 @@ def test_the_same_seed_gives_the_same_result(algo):
     assert [e["returns"] for e in first["evaluations"]] == [e["returns"] for e in second["evaluations"]]
 
 
+def test_a_model_is_saved_with_the_normalisation_that_it_learned():
+    run = run_of("ppo", envs=["Acrobot-v1"], timesteps=64)
+    assert run.hyperparams["normalize"]
+    _, files = train(run, nothing, save_model=True)
+    assert pickle.loads(files["vecnormalize.pkl"]).obs_rms.count > 64
+    assert PPO.load(io.BytesIO(files["model.zip"])).num_timesteps >= 64
+
+
 def test_all_algorithms_are_evaluated_on_the_same_seeds_which_training_never_sees():
     seen = {}
     for algo in ("udrl", "ppo", "dqn"):
@@ -160,6 +170,7 @@ def test_global_random_states_are_as_if_nothing_had_been_evaluated(tmp_path):
     setup = Setup(run, tmp_path, "cpu")
     model = setup.model()
     evaluation = Evaluation(run, setup.create_envs(2, eval_env=True), Stopwatch(), nothing)
+    model.set_logger(configure(None, []))
     evaluation.init_callback(model)
     states = random.getstate(), np.random.get_state()[1].copy(), th.get_rng_state()
     evaluation.evaluate(2)

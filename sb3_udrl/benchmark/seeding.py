@@ -15,12 +15,12 @@ EVALUATION_SEED = 1_000_000  # and those that follow; training never sees them
 @contextlib.contextmanager
 def random_states_kept() -> Iterator[None]:
     """Whatever happens inside, the global random generators go on as if nothing had."""
-    states = random.getstate(), np.random.get_state(), th.get_rng_state()
+    states = random.getstate(), np.random.get_state()
     cudnn = th.backends.cudnn.deterministic
     try:
-        yield
+        with th.random.fork_rng(devices=range(th.cuda.device_count())):
+            yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-        th.set_rng_state(states[2])
         th.backends.cudnn.deterministic = cudnn

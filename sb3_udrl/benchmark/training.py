@@ -128,6 +128,8 @@ class Evaluation(BaseCallback):
                 self.model, self.env, n_episodes, deterministic=self.run.deterministic, return_episode_rewards=True
             )
         assert isinstance(returns, list)
+        assert isinstance(lengths, list)
+        self._log(returns, lengths)
         self.evaluations.append(
             {
                 "step": self.model.num_timesteps,
@@ -137,6 +139,12 @@ class Evaluation(BaseCallback):
             }
         )
         self.beat(self.model.num_timesteps, float(np.mean(returns)))
+
+    def _log(self, returns: list[float], lengths: list[int]) -> None:
+        """For TensorBoard, under the names that SB3's EvalCallback uses."""
+        self.logger.record("eval/mean_reward", float(np.mean(returns)))
+        self.logger.record("eval/mean_ep_length", float(np.mean(lengths)))
+        self.logger.dump(self.model.num_timesteps)
 
     def _on_training_start(self) -> None:
         self.evaluate(self.run.n_eval_episodes)
@@ -213,6 +221,7 @@ def train(
         evaluation = Evaluation(run, eval_env, stopwatch, beat_and_log)
         model.learn(run.timesteps, evaluation)
         stopwatch.switch(None)
+        del model.env.step  # no longer timed, so that VecNormalize can be saved
         evaluation.evaluate(run.n_final_episodes)
         record = {
             "run": {**dataclasses.asdict(run), "key": run.key},
