@@ -122,6 +122,32 @@ def test_runs_with_other_settings_are_lines_of_their_own():
     assert names == ["udrl (timesteps=300)", "udrl (timesteps=999)", "ppo"]
 
 
+def test_settings_that_are_named_but_not_changed_are_no_other_line():
+    again = record_of("CartPole-v1", "udrl", 3, [10, 20, 30, 40], source="a test, changed: n_envs")
+    (line,) = [line for line in environment("CartPole-v1", [*RECORDS, again]).lines if line.algo == "udrl"]
+    assert line.seeds == [0, 1, 2, 3]
+
+
+def test_where_nothing_was_learned_there_is_nothing_to_normalise_by():
+    stuck = [record_of("MountainCar-v0", algo, seed, [-200] * 4) for algo in ("udrl", "ppo") for seed in (0, 1)]
+    shared, _ = common(compare([*RECORDS, *stuck], {}))
+    assert {env.name for env in shared} == {"CartPole-v1", "Acrobot-v1"}
+
+
+def test_a_report_needs_no_environment_in_which_all_ran(tmp_path):
+    store = Store(str(tmp_path))
+    for env, algo in (("CartPole-v1", "udrl"), ("CartPole-v1", "dqn"), ("Pendulum-v1", "udrl"), ("Pendulum-v1", "sac")):
+        record = record_of(env, algo, 0, [10, 20, 30, 40])
+        store.write_json(f"runs/{record['run']['key']}.json", record)
+    write_report(str(tmp_path), {})
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert content["overall"]["environments"] == []
+    assert content["overall"]["normalised_iqm"] == {}
+    assert {(one["algo"], one["over"]) for one in content["overall"]["probability_of_improvement"]} == {
+        *(("udrl", "dqn"), ("dqn", "udrl"), ("udrl", "sac"), ("sac", "udrl")),
+    }
+
+
 def test_a_curve_by_wall_clock_ends_where_the_fastest_seed_does():
     records = [record_of("CartPole-v1", "udrl", seed, [0, 100, 200, 300]) for seed in (0, 1)]
     for evaluation in records[1]["evaluations"]:
@@ -154,6 +180,10 @@ def test_the_json_has_every_number_and_is_json(report):
     assert udrl["scores"] == [500, 400, 140]
     assert udrl["worst_seed"] == {"seed": 2, "score": 140}
     assert udrl["steps_to_threshold"] == {"seeds": [100, 200, None], "median": 200}
+    assert udrl["std"] == pytest.approx(np.std([500, 400, 140], ddof=1), abs=1e-3)
+    assert udrl["mean_length"] == 6
+    improvements = content["overall"]["probability_of_improvement"]
+    assert {(one["algo"], one["over"]) for one in improvements} == {("udrl", "ppo"), ("ppo", "udrl")}
     assert udrl["iqm"]["low"] < udrl["iqm"]["value"] < udrl["iqm"]["high"]
     assert content["skipped"] == [{"env": "Pendulum-v1", "algo": "dqn", "reason": "cannot act <there>"}]
 

@@ -22,6 +22,12 @@ def test_the_interquartile_mean_is_the_mean_of_the_middle_half():
     assert interquartile_mean(scores[:4], scores[4:]) == np.mean([2, 3, 4, 5])
 
 
+def test_each_environment_counts_alike_however_many_seeds_it_has():
+    few, many = np.array([0.0, 1.0]), np.arange(10.0) + 10
+    assert interquartile_mean(few, many) == pytest.approx(interquartile_mean(np.repeat(few, 5), many))
+    assert mean(few, many) == np.mean([0.5, 14.5])
+
+
 def test_the_interval_of_three_scores_is_that_of_all_their_resamples(rng):
     scores = rng.normal(size=3)
     resamples = [np.mean(sample) for sample in itertools.product(scores, repeat=3)]
@@ -64,8 +70,8 @@ def test_a_performance_profile_is_the_share_of_runs_above_each_threshold():
     strata = [np.array([1.0, 2, 3]), np.array([2.0, 4])]
     thresholds = np.array([0.0, 1, 2, 3.5, 4])
     profile = performance_profile(strata, thresholds)
-    everything = np.concatenate(strata)
-    assert profile.value == pytest.approx([(everything > threshold).mean() for threshold in thresholds])
+    shares = [[(scores > threshold).mean() for scores in strata] for threshold in thresholds]
+    assert profile.value == pytest.approx([np.mean(one) for one in shares])
     assert (profile.low <= profile.value).all()
     assert (profile.value <= profile.high).all()
 

@@ -65,6 +65,16 @@ class Line:
         return np.array([evaluation["step"] for evaluation in self.records[0]["evaluations"]])
 
     @property
+    def std(self) -> float:
+        """:return: standard deviation of what the scores are a sample of; NaN when one seed gives none"""
+        return float(self.scores.std(ddof=1)) if len(self.scores) > 1 else float("nan")
+
+    @property
+    def mean_length(self) -> float:
+        """:return: of the episodes of the evaluation after training, in environment steps"""
+        return float(np.mean([record["evaluations"][-1]["lengths"] for record in self.records]))
+
+    @property
     def seconds(self) -> np.ndarray:
         """:return: seconds of training, evaluation not counted, at each evaluation, shape (n_seeds, n_evaluations)"""
         return np.array([[evaluation["seconds"] for evaluation in record["evaluations"]] for record in self.records])
@@ -119,10 +129,11 @@ class Line:
             "scores": numbers(self.scores),
             "iqm": interval_to_json(self.final),
             "mean": number(self.scores.mean()),
-            "std": number(self.scores.std()),
+            "std": number(self.std),
             "worst_seed": {"seed": self.seeds[worst], "score": number(self.scores[worst])},
             "curve": {"steps": self.steps.tolist(), **interval_to_json(self.curve)},
             "curve_by_time": {"seconds": numbers(seconds), **interval_to_json(by_time)},
+            "mean_length": number(self.mean_length),
             "seconds": {phase: number(value) for phase, value in self.mean_seconds().items()},
             "peak_memory_mb": max(record["peak_memory_mb"] for record in self.records),
         }
@@ -152,36 +163,37 @@ class Environment:
     @property
     def before_training(self) -> float:
         """:return: mean return of policies that have learned nothing yet"""
-        return float(np.mean(np.concatenate([line.returns[:, 0] for line in self.lines])))
+        return float(np.mean(self._returns_before_training()))
+
+    @property
+    def best(self) -> float:
+        """:return: the best algorithm's interquartile mean"""
+        return max(float(line.final.value) for line in self.lines)
+
+    @property
+    def learned(self) -> bool:
+        """:return: whether the best algorithm is better than any policy was that had learned nothing yet"""
+        return self.best > self._returns_before_training().max()
+
+    def _returns_before_training(self) -> np.ndarray:
+        return np.concatenate([line.returns[:, 0] for line in self.lines])
 
     def normalised(self, line: Line) -> np.ndarray:
         """
         :param line: an algorithm
-        :return: its scores, where 0 is before training and 1 is the best algorithm's interquartile mean
+        :return: its scores, where 0 is before training and 1 is the best algorithm's interquartile mean. Of use only
+            where something was ``learned``
         """
-        low, high = self.before_training, max(float(line.final.value) for line in self.lines)
-        return (line.scores - low) / max(high - low, 1e-9)
-
-    def improvement(self, ours: Line, theirs: Line) -> Interval:
-        """
-        :param ours: one algorithm
-        :param theirs: another one
-        :return: how likely a run of the one is better than a run of the other
-        """
-        return probability_of_improvement([ours.scores], [theirs.scores])
+        return (line.scores - self.before_training) / (self.best - self.before_training)
 
     def to_json(self) -> dict[str, Any]:
         """:return: all of it"""
-        others = [(ours, theirs) for ours in self.lines for theirs in self.lines if ours is not theirs]
         return {
             "env": self.name,
             "threshold": self.threshold,
             "before_training": number(self.before_training),
             "algos": [line.to_json(self.threshold) for line in self.lines],
-            "probability_of_improvement": [
-                {"algo": ours.algo, "over": theirs.algo, **interval_to_json(self.improvement(ours, theirs))}
-                for ours, theirs in others
-            ],
+            "probability_of_improvement": improvements_to_json([self], [line.algo for line in self.lines]),
         }
 
 
@@ -220,18 +232,17 @@ def lines_of(algo: str, records: list[Record]) -> list[Line]:
     :param records: runs in one environment
     :return: its runs, apart where their settings differ, and then with what differs in the name
     """
-    groups: dict[str, list[Record]] = {}
+    groups: dict[str, dict[int, Record]] = {}  # by what decides what comes out, and by seed
     for record in records:
         if record["run"]["algo"] == algo:
-            settings = {key: value for key, value in record["run"].items() if key not in SEED_KEYS}
-            groups.setdefault(json.dumps(settings, sort_keys=True), []).append(record)
-    flat = [flat_settings(group[0]["run"]) for group in groups.values()]
+            settings = json.dumps(flat_settings(record["run"]), sort_keys=True)
+            groups.setdefault(settings, {})[record["run"]["seed"]] = record
+    flat = [json.loads(settings) for settings in groups]
     differing = sorted({key for one in flat for key in one if any(one.get(key) != other.get(key) for other in flat)})
     lines = []
     for settings, group in zip(flat, groups.values(), strict=True):
         difference = ", ".join(f"{key}={settings.get(key, 'default')}" for key in differing)
-        by_seed = sorted(group, key=lambda record: record["run"]["seed"])
-        lines.append(Line(f"{algo} ({difference})" if difference else algo, by_seed))
+        lines.append(Line(f"{algo} ({difference})" if difference else algo, [group[seed] for seed in sorted(group)]))
     return lines
 
 
@@ -263,14 +274,16 @@ def common(environments: Sequence[Environment]) -> tuple[list[Environment], list
     Not every algorithm acts in every environment, and only like should be averaged with like.
 
     :param environments: what was compared
-    :return: the algorithms that ran in at least half of them, and the environments in which all of these ran
+    :return: the environments in which something was learned and the algorithms ran that ran in at least half of all,
+        and these algorithms
     """
     ran: dict[str, list[str]] = {}
     for environment in environments:
         for line in environment.lines:
             ran.setdefault(line.algo, []).append(environment.name)
     algos = [algo for algo, names in ran.items() if 2 * len(names) >= len(environments)]
-    return [env for env in environments if all(env.name in ran[algo] for algo in algos)], algos
+    shared = [env for env in environments if env.learned and all(env.name in ran[algo] for algo in algos)]
+    return shared, algos
 
 
 def overall(environments: Sequence[Environment], algo: str) -> list[np.ndarray]:
@@ -280,6 +293,37 @@ def overall(environments: Sequence[Environment], algo: str) -> list[np.ndarray]:
     :return: its normalised scores in each
     """
     return [env.normalised(line) for env in environments for line in env.lines if line.algo == algo]
+
+
+def improvement(environments: Sequence[Environment], ours: str, theirs: str) -> Interval | None:
+    """
+    :param environments: what was compared
+    :param ours: an algorithm
+    :param theirs: another one
+    :return: how likely a run of the one is better than a run of the other, where both ran; None where they nowhere did
+    """
+    pairs = [
+        (one.scores, other.scores)
+        for env in environments
+        for one in env.lines
+        for other in env.lines
+        if (one.algo, other.algo) == (ours, theirs)
+    ]
+    return probability_of_improvement(*map(list, zip(*pairs, strict=True))) if pairs and ours != theirs else None
+
+
+def improvements_to_json(environments: Sequence[Environment], algos: Sequence[str]) -> list[dict[str, Any]]:
+    """
+    :param environments: what was compared
+    :param algos: the algorithms
+    :return: how likely each is better than each other
+    """
+    return [
+        {"algo": ours, "over": theirs, **interval_to_json(interval)}
+        for ours in algos
+        for theirs in algos
+        if (interval := improvement(environments, ours, theirs)) is not None
+    ]
 
 
 def number(value: float) -> float | None:

@@ -12,11 +12,20 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from sb3_udrl.benchmark.comparison import Environment, Line, common, compare, interval_to_json, overall
+from sb3_udrl.benchmark.comparison import (
+    Environment,
+    Line,
+    common,
+    compare,
+    improvement,
+    improvements_to_json,
+    interval_to_json,
+    overall,
+)
 from sb3_udrl.benchmark.figures import draw_all, picture
 from sb3_udrl.benchmark.results import Record, Results
 from sb3_udrl.benchmark.runs import file_name
-from sb3_udrl.benchmark.statistics import Interval, median_with_never, probability_of_improvement, stratified_interval
+from sb3_udrl.benchmark.statistics import Interval, median_with_never, stratified_interval
 from sb3_udrl.benchmark.storage import Store
 from sb3_udrl.evaluation import mean_absolute_error
 
@@ -26,12 +35,10 @@ class Table:
     """
     :param header: names of the columns
     :param rows: the cells
-    :param note: what to know about it
     """
 
     header: list[str]
     rows: list[list[str]]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,10 @@ def report_json(
         "environments": [env.to_json() for env in environments],
         "overall": {
             "environments": [env.name for env in shared],
-            "normalised_iqm": {algo: interval_to_json(stratified_interval(overall(shared, algo))) for algo in algos},
+            "normalised_iqm": {
+                algo: interval_to_json(stratified_interval(overall(shared, algo))) for algo in algos if shared
+            },
+            "probability_of_improvement": improvements_to_json(environments, algos),
         },
         "skipped": results.skipped(),
         "failures": [{key: value for key, value in one.items() if key != "traceback"} for one in results.failures()],
@@ -154,15 +164,14 @@ def scores_table(env: Environment) -> Table:
     rows = []
     for line in env.lines:
         worst = int(line.scores.argmin())
-        lengths = np.concatenate([run["evaluations"][-1]["lengths"] for run in line.records])
         row = [
             line.algo,
             str(len(line.seeds)),
             interval_text(line.final),
-            f"{number_text(line.scores.mean())} ± {number_text(line.scores.std())}",
+            number_text(line.scores.mean()) + (f" ± {number_text(line.std)}" if len(line.seeds) > 1 else ""),
             f"{number_text(line.scores[worst])} (seed {line.seeds[worst]})",
             number_text(line.scores.max()),
-            number_text(lengths.mean()),
+            number_text(line.mean_length),
         ]
         if any(one.calibration for one in env.lines):
             row.append(obedience_text(line))
@@ -217,21 +226,8 @@ def improvement_table(environments: Sequence[Environment], algos: Sequence[str])
     """:return: how likely a run of one algorithm is better than a run of another one, where both ran"""
     rows = []
     for ours in algos:
-        row = [ours]
-        for theirs in algos:
-            pairs = [
-                (one.scores, other.scores)
-                for env in environments
-                for one in env.lines
-                for other in env.lines
-                if (one.algo, other.algo) == (ours, theirs)
-            ]
-            if ours == theirs or not pairs:
-                row.append("")
-            else:
-                interval = probability_of_improvement(*map(list, zip(*pairs, strict=True)))
-                row.append(interval_text(interval, digits=2))
-        rows.append(row)
+        intervals = [improvement(environments, ours, theirs) for theirs in algos]
+        rows.append([ours, *("" if one is None else interval_text(one, digits=2) for one in intervals)])
     return Table(["probability that … is better than →", *algos], rows)
 
 

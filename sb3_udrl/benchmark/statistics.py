@@ -1,11 +1,13 @@
 """
 Statistics for a handful of seeds, after Agarwal et al. 2021 (arXiv 2108.13264).
 
-A *score* is one number for one seed. Scores come in strata, one array for each environment; resampling keeps to them.
+A *score* is one number for one seed. Scores come in strata, one array for each environment; resampling keeps to them,
+and each counts as much as any other, however many seeds it has.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -39,7 +41,10 @@ def interquartile_mean(*strata: np.ndarray, axis: int = 0) -> Any:
     :param axis: along which they lie
     :return: the mean of the middle half of all of them
     """
-    return stats.trim_mean(np.concatenate(strata, axis=axis), TRIMMED, axis=axis)
+    sizes = [scores.shape[axis] for scores in strata]
+    size = math.lcm(*sizes)
+    equal = [np.repeat(scores, size // own, axis=axis) for scores, own in zip(strata, sizes, strict=True)]
+    return stats.trim_mean(np.concatenate(equal, axis=axis), TRIMMED, axis=axis)
 
 
 def mean(*strata: np.ndarray, axis: int = 0) -> Any:
@@ -48,7 +53,7 @@ def mean(*strata: np.ndarray, axis: int = 0) -> Any:
     :param axis: along which they lie
     :return: the mean of all of them
     """
-    return np.concatenate(strata, axis=axis).mean(axis=axis)
+    return np.mean([scores.mean(axis=axis) for scores in strata], axis=0)
 
 
 def stratified_interval(strata: Strata, statistic: Callable[..., Any] = interquartile_mean) -> Interval:
@@ -80,7 +85,7 @@ def performance_profile(strata: Strata, thresholds: np.ndarray) -> Interval:
     """
     :param strata: scores
     :param thresholds: what to compare them with, shape (n_thresholds,)
-    :return: the share of runs above each threshold
+    :return: the share of runs above each threshold, on average over the environments
     """
     return stratified_interval([(scores[:, None] > thresholds).astype(float) for scores in strata], mean)
 
