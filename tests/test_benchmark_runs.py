@@ -63,7 +63,8 @@ def test_the_policy_follows_the_observations_where_nobody_tuned_it():
     flat = {"env_wrapper": ["gymnasium.wrappers.FlattenObservation"]}
     assert tuned_settings(find_algorithm("ppo"), "Blackjack-v1", flat).hyperparams["policy"] == "MlpPolicy"
     pixels = {"env_wrapper": ["gymnasium.wrappers.AddRenderObservation"], "env_kwargs": {"render_mode": "rgb_array"}}
-    assert policy_for("CartPole-v1", pixels) == "CnnPolicy"
+    assert policy_for("ppo", "CartPole-v1", pixels) == "CnnPolicy"
+    assert policy_for("ppo_lstm", "CartPole-v1", {}) == "MlpLstmPolicy"
     # A2C's own default says MlpPolicy
     pixels["env_wrapper"] = [{"gymnasium.wrappers.AddRenderObservation": {"render_only": False}}]
     assert tuned_settings(find_algorithm("a2c"), "Acrobot-v1", {}).hyperparams["policy"] == "MlpPolicy"

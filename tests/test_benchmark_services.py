@@ -170,6 +170,12 @@ def test_a_study_on_a_ray_cluster_uses_both_of_its_nodes(ray_cluster, tmp_path):
     assert len(processes) == 2  # a worker for each CPU, and each node has one
 
 
+def test_a_study_on_dask(tmp_path):
+    pytest.importorskip("distributed")
+    arguments = ["--envs", "Payout-v0", "--algos", "ppo", "--seeds", 2, *SMALL, "--out", tmp_path]
+    assert "2/2" in study(*arguments, "--backend", "dask", "--no-report")
+
+
 def test_after_kill_9_nothing_is_run_twice_and_nothing_is_lost(tmp_path):
     out, diary = tmp_path / "out", tmp_path / "diary"
     arguments = ["--envs", "Diary-v0", "--env-kwargs", f"diary:{diary}", "--algos", "ppo", "--seeds", 5, *SMALL]

@@ -70,6 +70,18 @@ def test_a_store_that_takes_nothing_is_refused(url):
         Store(url).check()
 
 
+def test_a_store_that_cannot_be_reached_says_so_when_it_is_read(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("nobody answers")
+
+    store = Store("memory://far")
+    monkeypatch.setattr(store.fs, "ls", unreachable)
+    monkeypatch.setattr(store.fs, "cat_file", unreachable)
+    for look in (lambda: store.names("runs"), lambda: store.read("runs/a.json")):
+        with pytest.raises(StoreError, match=r"cannot be read from memory://far \(ConnectionError: nobody answers"):
+            look()
+
+
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):

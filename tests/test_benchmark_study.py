@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import re
 import shutil
 
 import pytest
@@ -65,7 +66,9 @@ def test_models_can_be_loaded_and_tensorboard_has_files(finished):
     assert set(models) == {path.stem for path in (finished / "runs").iterdir()}
     udrl = next(path for name, path in models.items() if ".udrl." in name)
     assert UDRL.load(udrl).num_timesteps == 120
-    assert {path.parent.name for path in finished.glob("tensorboard/*/events.*")} == set(models)
+    logs = {path.parent.name: path for path in finished.glob("tensorboard/*/events.*")}
+    assert set(logs) == set(models)
+    assert all(b"eval/mean_reward" in path.read_bytes() for path in logs.values())
 
 
 def test_a_finished_study_runs_nothing_twice(finished, capsys):
@@ -102,14 +105,38 @@ def test_a_record_under_the_name_of_other_settings_does_not_count(tmp_path):
 
 def test_one_runs_failure_is_reported_and_loses_nothing_else(tmp_path, capsys):
     arguments = ["--envs", "Failing-v0", "--algos", "ppo", "--seeds", "3", "--out", str(tmp_path)]
-    with pytest.raises(SystemExit, match=r"1 runs are not finished:\n  Failing-v0.ppo.1.*the motor burned out"):
+    with pytest.raises(SystemExit, match="1"):
         main([*COMMAND, *arguments])
-    assert "seed 1: failed" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "seed 1: failed" in said.out
+    assert re.search(r"1 runs are not finished:\n  Failing-v0.ppo.1.*the motor burned out", said.err)
     assert {name.split(".")[2] for name in contents(tmp_path)} == {"0", "2"}
     (failure,) = [json.loads(path.read_text()) for path in (tmp_path / "failures").iterdir()]
     assert 'raise RuntimeError("the motor burned out")' in failure["traceback"]
     assert "the motor burned out" in (tmp_path / "report" / "report.md").read_text()
     assert "Traceback" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_where_all_runs_fail_the_reason_is_said(tmp_path, capsys):
+    arguments = ["--envs", "Failing-v0", "--algos", "ppo", "--seeds", "1", "--first-seed", "1", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match="There are no finished runs"):
+        main([*COMMAND, *arguments])
+    assert "the motor burned out" in capsys.readouterr().err
+
+
+def test_a_pair_that_was_skipped_once_and_runs_now_is_not_reported_as_skipped(tmp_path):
+    results = Results(Store(str(tmp_path)))
+    results.skip({("Payout-v0", "ppo"): "no settings yet", ("Payout-v0", "sac"): "cannot act"})
+    run_study(PLAN, str(tmp_path), HERE)
+    assert [one["algo"] for one in results.skipped()] == ["sac"]
+
+
+def test_what_a_killed_run_left_for_tensorboard_is_forgotten(tmp_path):
+    runs, _ = PLAN.runs()
+    results = Results(Store(str(tmp_path)))
+    results.store.write(f"tensorboard/{runs[0].name}/events.old", b"old")
+    results.forget(runs[0].name)
+    assert results.store.names(f"tensorboard/{runs[0].name}", "") == []
 
 
 def test_a_failure_is_forgotten_once_the_run_has_finished(tmp_path):
@@ -157,6 +184,9 @@ def test_a_disk_that_is_full_is_reported_by_a_sentence_and_finished_runs_stay(tm
         (["--hyperparams", "ppo:no_such_thing=1"], "ppo cannot be set up on Payout-v0"),
         (["--timesteps", "0"], "timesteps=0"),
         (["--seeds", "0"], "use at least one"),
+        (["--threshold", "Payot-v0=3"], "--threshold is for 'Payot-v0', which is none of the environments: Payout-v0"),
+        (["--env-kwargs", "nonsense:0"], "Payout-v0 cannot be made with env_kwargs={'nonsense': 0}"),
+        (["--env-wrapper", "no_such.Wrapper"], r"Payout-v0 cannot be made with env_wrapper=\['no_such.Wrapper'\]"),
     ],
 )
 def test_bad_input_ends_with_a_sentence_before_anything_is_trained_or_written(change, message, tmp_path, monkeypatch):

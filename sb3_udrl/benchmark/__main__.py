@@ -132,6 +132,10 @@ def run(args: argparse.Namespace) -> None:
     from sb3_udrl.benchmark.runs import Plan
     from sb3_udrl.benchmark.study import Engine, problems_text, run_study
 
+    names = [text.rpartition("=")[0] or text for text in args.envs]
+    for env, _ in args.threshold:
+        if env not in names:
+            raise ValueError(f"--threshold is for {env!r}, which is none of the environments: {', '.join(names)}.")
     changes: dict[str, dict[str, Any]] = {}
     for algo, change in args.hyperparams:
         changes.setdefault(algo, {}).update(change)
@@ -152,10 +156,12 @@ def run(args: argparse.Namespace) -> None:
     )
     engine = Engine(args.backend, args.jobs, args.device, args.save_models, args.tensorboard)
     problems = run_study(plan, args.out, engine)
+    if problems:
+        print(problems_text(problems), file=sys.stderr)
     if not args.no_report:
         report(args)
     if problems:
-        sys.exit(problems_text(problems))
+        sys.exit(1)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -175,7 +181,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         {"run": run, "report": report}[args.do](args)
     except ModuleNotFoundError as error:
-        sys.exit(f'The benchmark needs the module {error.name}: pip install "sb3-udrl[benchmark]"')
+        extra = "cluster" if getattr(args, "backend", "loky") != "loky" else "benchmark"
+        sys.exit(f'The benchmark needs the module {error.name}: pip install "sb3-udrl[{extra}]"')
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

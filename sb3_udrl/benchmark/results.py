@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sb3_udrl.benchmark.runs import Run, file_name
@@ -69,11 +70,14 @@ class Results:
         """:return: runs that failed, with reason and traceback"""
         return self._all("failures")
 
-    def skip(self, skipped: dict[tuple[str, str], str]) -> None:
+    def skip(self, skipped: dict[tuple[str, str], str], runs: Sequence[Run] = ()) -> None:
         """
         :param skipped: why pairs of (environment, algorithm) have no runs
+        :param runs: of the others, which an earlier study may have skipped
         :raises StoreError: when that cannot be written
         """
+        for env, algo in {(run.env, run.algo) for run in runs}:
+            self.store.remove(f"skipped/{file_name(env)}.{file_name(algo)}.json")
         for (env, algo), reason in skipped.items():
             content = {"env": env, "algo": algo, "reason": reason}
             self.store.write_json(f"skipped/{file_name(env)}.{file_name(algo)}.json", content)
@@ -114,6 +118,8 @@ class Results:
         """
         self.stop_beating(name)
         self.store.remove(f"failures/{name}.json")
+        for file in self.store.names(f"tensorboard/{name}", suffix=""):
+            self.store.remove(f"tensorboard/{name}/{file}")
 
     def _all(self, folder: str) -> list[Record]:
         contents = (self.store.read_json(f"{folder}/{name}.json") for name in self.store.names(folder))

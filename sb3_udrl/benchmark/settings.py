@@ -94,7 +94,7 @@ def tuned_settings(algorithm: Algorithm, env_id: str, env_settings: dict[str, An
     hyperparams = dict(entries[name]) if name is not None else {}
     n_timesteps = hyperparams.pop("n_timesteps", None)
     if name in (None, "default"):
-        hyperparams["policy"] = policy_for(env_id, env_settings)
+        hyperparams["policy"] = policy_for(algorithm.zoo_name, env_id, env_settings)
     if name is None:
         source = "defaults of the constructor"
         if algorithm.zoo_name == "udrl":
@@ -106,16 +106,22 @@ def tuned_settings(algorithm: Algorithm, env_id: str, env_settings: dict[str, An
     return Settings(hyperparams, source, None if n_timesteps is None or name == "default" else math.ceil(n_timesteps))
 
 
-def policy_for(env_id: str, env_settings: dict[str, Any]) -> str:
+def policy_for(zoo_name: str, env_id: str, env_settings: dict[str, Any]) -> str:
     """
+    :param zoo_name: the Zoo's name of an algorithm
     :param env_id: a registered environment
     :param env_settings: ``env_kwargs`` and ``env_wrapper``, as in the Zoo's files
-    :return: SB3's name of the policy that takes its observations
+    :return: SB3's name of the algorithm's policy that takes its observations
+    :raises ValueError: when the environment cannot be made so
     """
-    env = gym.make(env_id, **env_settings.get("env_kwargs", {}))
-    wrap = get_wrapper_class(dict(env_settings))
-    space = (env if wrap is None else wrap(env)).observation_space
-    env.close()
-    if isinstance(space, spaces.Dict):
-        return "MultiInputPolicy"
-    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+    try:
+        env = gym.make(env_id, **env_settings.get("env_kwargs", {}))
+        wrap = get_wrapper_class(dict(env_settings))
+        space = (env if wrap is None else wrap(env)).observation_space
+        env.close()
+    except Exception as error:  # whatever environments and wrappers raise
+        made_with = ", ".join(f"{key}={value}" for key, value in env_settings.items()) or "its own arguments"
+        raise ValueError(f"{env_id} cannot be made with {made_with} ({type(error).__name__}: {error})") from error
+    kind = "MultiInput" if isinstance(space, spaces.Dict) else "Cnn" if is_image_space(space) else "Mlp"
+    recurrent = f"{kind}LstmPolicy"
+    return recurrent if recurrent in ALGOS[zoo_name].policy_aliases else f"{kind}Policy"

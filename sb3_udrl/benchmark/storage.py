@@ -55,7 +55,7 @@ class Store:
             self.fs.mv(target + PARTIAL, target)
         except Exception as error:  # each kind of store has its own
             self.remove(path + PARTIAL)
-            raise StoreError(self._advice(path, error)) from error
+            raise StoreError(self._advice(f"{path} cannot be written to {self.url}", error)) from error
 
     def write_json(self, path: str, content: Any) -> None:
         """
@@ -69,11 +69,14 @@ class Store:
         """
         :param path: inside the store
         :return: the file's content; None if there is none
+        :raises StoreError: when the store cannot be reached
         """
         try:
             return bytes(self.fs.cat_file(self._full(path)))
         except FileNotFoundError:
             return None
+        except Exception as error:  # each kind of store has its own
+            raise StoreError(self._advice(f"{path} cannot be read from {self.url}", error)) from error
 
     def read_json(self, path: str) -> Any | None:
         """
@@ -91,12 +94,15 @@ class Store:
         :param folder: inside the store
         :param suffix: how the files' names end
         :return: the names of its files without the suffix, sorted
+        :raises StoreError: when the store cannot be reached
         """
         self.fs.invalidate_cache()  # others write as well
         try:
             paths = self.fs.ls(self._full(folder), detail=False)
         except FileNotFoundError:
             return []
+        except Exception as error:
+            raise StoreError(self._advice(f"{folder} cannot be read from {self.url}", error)) from error
         files = (posixpath.basename(path) for path in paths)
         return sorted(name.removesuffix(suffix) for name in files if name.endswith(suffix))
 
@@ -114,13 +120,13 @@ class Store:
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"
 
-    def _advice(self, path: str, error: Exception) -> str:
+    def _advice(self, problem: str, error: Exception) -> str:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return (
-                f"No space is left in {self.url} ({path} could not be written). Whatever is there is whole: free some "
-                "space and run the same command again, it goes on from there."
+                f"No space is left in {self.url}. Whatever is there is whole: free some space and run the same command "
+                "again, it goes on from there."
             )
         return (
-            f"{path} cannot be written to {self.url} ({type(error).__name__}: {error}). Check that it exists, can be "
-            "reached from here, and lets you write; for s3:// see AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID."
+            f"{problem} ({type(error).__name__}: {error}). Check that it exists, can be reached from here, and lets "
+            "you read and write; for s3:// see AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID."
         )

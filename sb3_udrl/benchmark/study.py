@@ -22,13 +22,11 @@ from sb3_udrl.benchmark.runs import Plan, Run
 from sb3_udrl.benchmark.storage import Store, StoreError
 from sb3_udrl.benchmark.training import Unsuitable, check, train
 
-BACKENDS = ("loky", "ray", "dask")
-
 
 @dataclass(frozen=True)
 class Engine:
     """
-    How runs are run, which changes nothing of what comes out.
+    How runs are run, which changes nothing of what comes out (but another device rounds otherwise).
 
     :param backend: joblib's: ``"loky"`` (processes of this machine), ``"ray"``, ``"dask"``
     :param jobs: how many at a time; -1 for all CPUs
@@ -59,7 +57,7 @@ def run_study(plan: Plan, url: str, engine: Engine) -> dict[str, str]:
     runs = suitable(runs, skipped)
     results = Results(Store(url))
     results.store.check()
-    results.skip(skipped)
+    results.skip(skipped, runs)
     finished = set(results.finished())
     todo = [run for run in runs if run.name not in finished]
     for run in todo:
@@ -90,21 +88,24 @@ def run_all(todo: list[Run], results: Results, engine: Engine) -> dict[str, str]
     :param engine: how
     :return: what went wrong, by run
     """
+    if not todo:
+        return {}
     problems: dict[str, str] = {}
-    batches = [todo] if todo else []
-    while batches:
-        batch = batches.pop(0)
-        try:
-            outcomes = _run_in_pool(batch, results.store.url, engine)
-        except Exception as error:  # each engine has its own
-            outcomes, again = after_crash(batch, results, f"{type(error).__name__}: {error}")
-            batches += again
-        finished = set(results.finished())
-        for name, problem in outcomes.items():
-            if problem is not None:
-                problems[name] = problem
-            elif name not in finished:
-                problems[name] = "its result went elsewhere: machines of a cluster must share DIR, as s3:// does"
+    batches = [todo]
+    with _backend(engine):
+        while batches:
+            batch = batches.pop(0)
+            try:
+                outcomes = _run_in_pool(batch, results.store.url, engine)
+            except Exception as error:  # each engine has its own
+                outcomes, again = after_crash(batch, results, f"{type(error).__name__}: {error}")
+                batches += again
+            finished = set(results.finished())
+            for name, problem in outcomes.items():
+                if problem is not None:
+                    problems[name] = problem
+                elif name not in finished:
+                    problems[name] = "its result went elsewhere: machines of a cluster must share DIR, as s3:// does"
     return problems
 
 
@@ -134,8 +135,7 @@ def after_crash(batch: list[Run], results: Results, reason: str) -> tuple[dict[s
 
 def _run_in_pool(todo: list[Run], url: str, engine: Engine) -> dict[str, str | None]:
     parent = os.getpid() if engine.backend == "loky" else None
-    with _backend(engine):
-        outcomes = joblib.Parallel(batch_size=1)(joblib.delayed(run_once)(run, url, engine, parent) for run in todo)
+    outcomes = joblib.Parallel(batch_size=1)(joblib.delayed(run_once)(run, url, engine, parent) for run in todo)
     return dict(zip((run.name for run in todo), outcomes, strict=True))
 
 
@@ -192,7 +192,8 @@ def run_once(run: Run, url: str, engine: Engine, parent: int | None = None) -> s
 
     def put_tensorboard(folder: Path) -> None:
         for path in folder.rglob("events.*"):
-            results.store.write(f"tensorboard/{run.name}/{path.name}", path.read_bytes())
+            with contextlib.suppress(StoreError):  # the next evaluation tries again
+                results.store.write(f"tensorboard/{run.name}/{path.name}", path.read_bytes())
 
     try:
         results.store.check()
