@@ -64,7 +64,8 @@ def ours(env: str) -> list[Curve]:
             if len(line.seeds) < 2:
                 continue  # not finished
             steps, returns = line.steps[1:], line.returns.mean(axis=0)[1:]  # the first evaluation is before training
-            curves.append(Curve(f"here: {line.algo}, {len(line.seeds)} seeds", True, steps, returns))
+            name = f"here: {line.algo}, {len(line.seeds)} seeds, {line.run['timesteps']:,} steps"
+            curves.append(Curve(name, True, steps, returns))
     return curves
 
 

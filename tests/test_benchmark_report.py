@@ -234,7 +234,10 @@ def test_a_dip_far_below_where_curves_start_and_end_leaves_room_for_the_rest(dip
     assert left.get_ylim()[0] == pytest.approx(bottom, abs=1)
 
 
-def test_styles_differ_without_colours():
+def test_styles_differ_without_colours_however_many_algorithms_there_are():
+    records = [record_of("CartPole-v1", f"udrl_{i}", 0, [1, 2, 3, 4]) for i in range(3 * len(STYLES))]
+    styles = styles_of(compare(records, {}))
+    assert len({(str(line), marker) for _, line, marker in styles.values()}) == len(records)
     assert len({(str(line), marker) for _, line, marker in STYLES}) == len(STYLES)
     assert len({str(line) for _, line, _ in STYLES}) == len(STYLES)
 

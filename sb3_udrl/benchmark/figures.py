@@ -50,7 +50,13 @@ def styles_of(environments: Sequence[Environment]) -> Styles:
     :return: how each algorithm looks, the same in all figures
     """
     algos = dict.fromkeys(line.algo for environment in environments for line in environment.lines)
-    return {algo: STYLES[i % len(STYLES)] for i, algo in enumerate(algos)}
+    n_styles = len(STYLES)
+    styles = {}
+    for i, algo in enumerate(algos):
+        again = i // n_styles  # when the colours begin again, each meets another line and marker
+        colour, line, marker = (STYLES[(i + shift * again) % n_styles][shift] for shift in range(3))
+        styles[algo] = (colour, line, marker)
+    return styles
 
 
 def draw_all(
