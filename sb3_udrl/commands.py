@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -28,8 +27,10 @@ class Command(NamedTuple):
         :raises ValueError: when it is not finite, or its horizon is below one step
         """
         desired_return, desired_horizon = float(self[0]), float(self[1])
-        if not (math.isfinite(desired_return) and math.isfinite(desired_horizon)):
-            raise ValueError(f"A command must be finite, got {tuple(self)}: pass (desired_return, desired_horizon).")
+        if not all(abs(number) <= float(np.finfo(np.float32).max) for number in (desired_return, desired_horizon)):
+            raise ValueError(
+                f"A command must be finite (as float32), got {tuple(self)}: pass (desired_return, desired_horizon)."
+            )
         if desired_horizon < 1:
             raise ValueError(
                 f"The desired horizon is {desired_horizon}, but an episode has at least one step: "

@@ -76,9 +76,7 @@ def calibrate(
     :return: a record for each command, see :func:`evaluate_command`
     :raises ValueError: when there are no commands, or one that nobody could obey
     """
-    checked = [Command(*command).checked() for command in commands]
-    if not checked:
-        raise ValueError("There are no commands to evaluate: pass pairs of (desired_return, desired_horizon).")
+    checked = checked_commands(commands)
     if isinstance(env, str):
         env = make_vec_env(env)  # once for all commands
     iterator: Iterable[Command] = checked
@@ -89,6 +87,18 @@ def calibrate(
 
         iterator = tqdm(checked, desc="Commands", unit="command")
     return [evaluate_command(model, env, command, n_eval_episodes, deterministic) for command in iterator]
+
+
+def checked_commands(commands: Iterable[tuple[float, float]]) -> list[Command]:
+    """
+    :param commands: pairs of (desired_return, desired_horizon)
+    :return: the same as commands
+    :raises ValueError: when there are none, or one that nobody could obey
+    """
+    checked = [Command(*command).checked() for command in commands]
+    if not checked:
+        raise ValueError("There are no commands to evaluate: pass pairs of (desired_return, desired_horizon).")
+    return checked
 
 
 def mean_absolute_error(records: list[dict[str, Any]]) -> float:

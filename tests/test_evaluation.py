@@ -120,6 +120,28 @@ def test_the_callback_logs_the_error_and_the_picture(tmp_path):
     assert len(events.Images("calibration/figure")) == 3
 
 
+def test_the_callback_normalises_as_training_does_and_leaves_no_figures_open():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    from sb3_udrl.callbacks import CalibrationCallback
+
+    env, eval_env = (VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)]), norm_reward=False) for _ in range(2))
+    eval_env.training = False
+    model = UDRL("MlpPolicy", env, learning_starts=20, seed=0)
+    model.learn(100, CalibrationCallback(eval_env, [(0, 10)], eval_freq=100, n_eval_episodes=1))
+    assert np.array_equal(eval_env.obs_rms.mean, env.obs_rms.mean)
+    assert pyplot.get_fignums() == []
+
+
+def test_the_callback_refuses_commands_before_training():
+    pytest.importorskip("matplotlib")
+    from sb3_udrl.callbacks import CalibrationCallback
+
+    with pytest.raises(ValueError, match="no commands"):
+        CalibrationCallback(CountdownEnv(10), [])
+    with pytest.raises(ValueError, match="must be finite"):
+        CalibrationCallback(CountdownEnv(10), [(1e39, 5)])
+
+
 def test_the_command_line_writes_the_table_and_the_picture(tmp_path, capsys):
     UDRL("MlpPolicy", "CartPole-v1", seed=0).save(tmp_path / "model.zip")
     arguments = [str(tmp_path / "model.zip"), "--env", "CartPole-v1", "--returns", "5:15:5", "--horizons", "5:15:5"]
