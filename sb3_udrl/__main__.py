@@ -16,6 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
+from sb3_udrl.commands import Command
 from sb3_udrl.evaluation import calibrate, mean_absolute_error
 from sb3_udrl.udrl import UDRL
 
@@ -42,9 +43,12 @@ def number_range(text: str) -> list[float]:
         if ":" not in text:
             return [float(part) for part in text.split(",")]
         start, stop, step = (float(part) for part in text.split(":"))
-        return np.arange(start, stop + step / 2, step).tolist()
+        numbers: list[float] = np.arange(start, stop + step / 2, step).tolist()
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"write start:stop:step, or numbers with commas, not {text!r}") from None
+    if not numbers:
+        raise argparse.ArgumentTypeError(f"no number lies in {text!r}: write start:stop:step with start before stop")
+    return numbers
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -67,7 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
     grid = commands.add_parser("calibrate", help="commanded against achieved return", formatter_class=formatter)
     grid.add_argument("model", type=Path, help="a saved model")
     grid.add_argument("--env", required=True, help="Gymnasium environment id")
-    grid.add_argument("--returns", type=number_range, required=True, help="returns to ask for, as start:stop:step")
+    grid.add_argument(
+        "--returns",
+        type=number_range,
+        required=True,
+        help="returns to ask for, as start:stop:step or 1,2,3; negative ones as --returns=-200:-100:50",
+    )
     grid.add_argument(
         "--horizons", type=number_range, help="steps for each, likewise, or one for all; default: the model's own"
     )
@@ -96,6 +105,8 @@ def train(args: argparse.Namespace) -> None:
     :param args: the command line
     """
     check_env(args.env)
+    asked = args.desired_return, args.desired_horizon
+    Command(*(default if number is None else number for number, default in zip(asked, (0, 1), strict=True))).checked()
     progress_bar = all(importlib.util.find_spec(name) for name in ("rich", "tqdm"))
     if not progress_bar:
         print('For a progress bar: pip install "sb3-udrl[extra]"')
@@ -103,11 +114,9 @@ def train(args: argparse.Namespace) -> None:
     model = UDRL("MlpPolicy", make_vec_env(args.env, args.n_envs, seed=args.seed), seed=args.seed)
     model.learn(args.timesteps, progress_bar=progress_bar)
 
-    own = model.command
-    if args.desired_return is not None or args.desired_horizon is not None:
+    if asked != (None, None):
         model.set_command(
-            own.desired_return if args.desired_return is None else args.desired_return,
-            own.desired_horizon if args.desired_horizon is None else args.desired_horizon,
+            *(own if number is None else number for number, own in zip(asked, model.command, strict=True))
         )
     set_random_seed(EVALUATION_SEED)
     env = make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED)
@@ -140,7 +149,8 @@ def record_video(model: UDRL, env_id: str, folder: Path) -> Path:
     env = make_vec_env(env_id, seed=EVALUATION_SEED, env_kwargs={"render_mode": "rgb_array"})
     # Longer than any episode, so that the recorder never stops early
     length = 1 + (gym.spec(env_id).max_episode_steps or 10_000)
-    env = VecVideoRecorder(env, str(folder), lambda step: step == 0, video_length=length, name_prefix=f"udrl-{env_id}")
+    prefix = f"udrl-{env_id.replace('/', '-')}"
+    env = VecVideoRecorder(env, str(folder), lambda step: step == 0, video_length=length, name_prefix=prefix)
     observation, state, episode_start = env.reset(), None, np.ones(1, dtype=bool)
     while True:
         action, state = model.predict(observation, state, episode_start, deterministic=True)  # type: ignore[arg-type]
@@ -199,7 +209,10 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = ["train", *arguments]
     args = make_parser().parse_args(arguments)
     th.set_num_threads(1)  # networks this small run fastest on one
-    {"train": train, "calibrate": run_calibration}[args.do](args)
+    try:
+        {"train": train, "calibrate": run_calibration}[args.do](args)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

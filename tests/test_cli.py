@@ -25,9 +25,17 @@ def test_the_command_of_the_evaluation_can_be_chosen_and_is_saved(tmp_path, caps
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--env", "CartPool-v1"], "CartPool.*pprint_registry"), (["--n-envs", "0"], "2")],
+    [
+        (["--env", "CartPool-v1"], "CartPool.*pprint_registry"),
+        (["--n-envs", "0"], "2"),
+        (["--desired-horizon", "0"], "The desired horizon is 0"),
+        (["--desired-return", "nan"], "must be finite"),
+        (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns=1"], "FileNotFoundError.*nothing.zip"),
+        (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns", "10:0:5"], "2"),
+    ],
 )
-def test_bad_arguments_end_with_a_sentence(arguments, message):
+def test_bad_arguments_end_with_a_sentence_before_training(arguments, message, monkeypatch):
+    monkeypatch.setattr(UDRL, "learn", None)
     with pytest.raises(SystemExit, match=message):
         main(arguments)
 

@@ -251,6 +251,7 @@ def test_the_stock_commands_know_udrl_by_a_module_of_the_users(tmp_path):
         (["fly"], "'fly' is not a command of the Zoo"),
         (["train", "--algo", "udrl", "--trial-id", "0"], "rl_zoo3 takes trial 0 for none"),
         (["train", "--algo", "udrl", "--conf-file", "udrl_nonsense"], "There is no configuration 'udrl_nonsense'"),
+        (["train", "--algo", "udrl", "--conf-file", "typo.yml"], "There is no configuration 'typo.yml'"),
     ],
 )
 def test_mistakes_are_answered_by_a_sentence(arguments, message, tmp_path):

@@ -55,12 +55,13 @@ def with_config(arguments: list[str]) -> list[str]:
     if name is None:
         return arguments
     # A path or a Python module is the Zoo's own business
-    is_ours = known.conf_file is None or (not Path(name).exists() and "/" not in name and "." not in Path(name).stem)
+    is_ours = known.conf_file is None or (not Path(name).is_file() and "/" not in name and "." not in Path(name).stem)
     if is_ours:
         try:
             name = str(config_file(name))
         except FileNotFoundError as error:
-            if importlib.util.find_spec(name) is None:
+            is_module = not name.endswith((".yml", ".yaml")) and importlib.util.find_spec(name) is not None
+            if not is_module:
                 sys.exit(f"--conf-file: {error}")
     return ["--algo", known.algo, "--conf-file", name, *others]
 
