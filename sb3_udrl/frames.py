@@ -14,12 +14,13 @@ from stable_baselines3.common.vec_env import (
     VecMonitor,
     VecNormalize,
     VecTransposeImage,
+    VecVideoRecorder,
 )
 
 from sb3_udrl.wrappers import VecEpisodeProgress, strip_progress_space
 
 # What may stand around a VecFrameStack and leave its frames as they are
-_TRANSPARENT = (VecTransposeImage, VecNormalize, VecMonitor, VecCheckNan, VecEpisodeProgress)
+_TRANSPARENT = (VecTransposeImage, VecNormalize, VecMonitor, VecCheckNan, VecVideoRecorder, VecEpisodeProgress)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class FrameStack:
         :param env: a vectorised environment
         :return: how it stacks frames, or None if it does not, or if something around it changes them
         """
-        transposed = False
+        transposed, outermost = False, env
         while isinstance(env, VecEnvWrapper) and not isinstance(env, VecFrameStack):
             if not isinstance(env, _TRANSPARENT):
                 return None
+            if isinstance(env, VecNormalize) and env.norm_obs and env is not outermost:
+                return None  # kept as seen, normalised, so that the zeros before the first frame are none any more
             transposed = transposed or isinstance(env, VecTransposeImage)
             env = env.venv
         if not isinstance(env, VecFrameStack):

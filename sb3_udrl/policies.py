@@ -159,6 +159,8 @@ class UDRLPolicy(BasePolicy):
         self.register_buffer("pace", th.zeros(2))
         self.command_scaling = CommandScaling(return_scale, horizon_scale)
         self._build(lr_schedule)
+        # Only UDRL.train() trains: else every look at a distribution would move the statistics of commands and features
+        self.set_training_mode(False)
 
     def _build(self, lr_schedule: Schedule) -> None:
         """
@@ -278,7 +280,9 @@ class UDRLPolicy(BasePolicy):
         :return: how likely the actions were, and how well they did
         """
         features, commands = self._features(obs), self.command_scaling(commands)
-        actions = actions.flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
+        # One number per Discrete action; others are vectors, whatever the shape of their space
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        actions = actions.flatten() if discrete else actions.float().reshape(len(actions), -1)
         if self.achievable_return is None:
             distribution = self._distribution(features, commands)
             log_prob = distribution.log_prob(actions)
@@ -389,7 +393,7 @@ class UDRLPolicy(BasePolicy):
         if len(steps) != n_envs:
             raise ValueError(f"Got {n_envs} observations, but the state of {len(steps)}: start again with state=None.")
         if episode_start is not None:
-            steps[np.broadcast_to(episode_start, n_envs)] = 0
+            steps[np.broadcast_to(np.asarray(episode_start, dtype=bool), n_envs)] = 0
         asked = self._asked_commands(n_envs, command)
         if progress is not None:
             remaining = count_down(asked, progress[:, 0], progress[:, 1])

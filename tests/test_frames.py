@@ -28,6 +28,10 @@ def envs(space, wrap=lambda env: env):
 STACKS = {
     "vector": ("MlpPolicy", lambda: VecFrameStack(make_vec_env(RandomEnv, 2, seed=0), 3)),
     "normalised around": ("MlpPolicy", lambda: VecNormalize(VecFrameStack(make_vec_env(RandomEnv, 2, seed=0), 3))),
+    "normalised around, not outermost": (
+        "MlpPolicy",
+        lambda: VecMonitor(VecNormalize(VecFrameStack(DummyVecEnv([RandomEnv, RandomEnv]), 3))),
+    ),
     "normalised inside": ("MlpPolicy", lambda: VecFrameStack(VecNormalize(make_vec_env(RandomEnv, 2, seed=0)), 3)),
     "monitor around": ("MlpPolicy", lambda: VecMonitor(VecFrameStack(DummyVecEnv([RandomEnv, RandomEnv]), 2))),
     "image, stacked first": ("CnnPolicy", lambda: VecFrameStack(envs(IMAGE), 4)),
@@ -53,10 +57,15 @@ def test_sampled_observations_are_those_that_were_seen(name):
         seen.append({key: value.copy() for key, value in observations.items()})
         return newest(self, observations)
 
+    def spy_on_add(observations, *others):
+        if model.replay_buffer.frame_stack is None:  # kept as seen
+            seen.append({"observation": observations.copy()})
+        return add(observations, *others)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FrameStack, "newest", spy_on_newest)
+        patch.setattr(model._episodes, "add", spy_on_add)
         model.learn(80)
-    assert model._episodes.add == add
     assert len(seen) == 40
     everything = {key: np.concatenate([step[key] for step in seen]) for key in seen[0]}
     observations = numbered(model.replay_buffer.sample(200, np.random.default_rng(0)).observations)
@@ -95,6 +104,9 @@ def test_buffers_with_stacked_frames_are_saved_and_loaded(tmp_path):
     loaded = UDRL.load(tmp_path / "model", env=env)
     loaded.load_replay_buffer(tmp_path / "buffer")
     loaded.learn(50)
+    # Not reset, so that its first observation may lie in the middle of an episode
+    loaded = UDRL.load(tmp_path / "model", env=env, force_reset=False).learn(50, reset_num_timesteps=False)
+    assert loaded.replay_buffer.frame_stack == model.replay_buffer.frame_stack
     # The same shape, but nobody knows how its frames lie
     space = spaces.Box(-1, 1, (6,), np.float32)
     other = UDRL("MlpPolicy", SpaceEnv(space, spaces.Discrete(3)), seed=0)

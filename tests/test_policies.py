@@ -20,6 +20,8 @@ ACTION_SPACES = [
     spaces.MultiBinary(3),
     spaces.Box(-1, 1, (2,), np.float32),
     spaces.Box(np.array([-1.0, 0.0]), np.array([5.0, 1.0]), dtype=np.float64),  # asymmetric, float64
+    spaces.Box(-1, 1, (2, 3), np.float32),
+    spaces.Box(-1, 1, (), np.float32),
 ]
 
 
@@ -27,6 +29,7 @@ def make_policy(action_space=ACTION_SPACES[0], observation_space=OBSERVATIONS, *
     th.manual_seed(0)
     policy = MlpPolicy(observation_space, action_space, ConstantSchedule(1e-3), **kwargs)
     # As if it had been trained on commands up to here
+    policy.set_training_mode(True)
     policy.command_scaling(th.tensor([[-100.0, 1.0], [100.0, 100.0]]))
     policy.set_training_mode(False)
     return policy
@@ -167,6 +170,20 @@ def test_an_episode_start_begins_the_command_anew_in_its_env_only():
     _, state = policy.predict(observations, state, np.array([False, False]))
     policy.predict(observations, state, np.array([False, True]))
     np.testing.assert_allclose(seen[-1], [[8, 9], [10, 11]], atol=1e-5)
+
+
+def test_episode_starts_may_be_numbers():
+    policy = make_policy()
+    _, (steps,) = policy.predict(np.zeros((2, 3), np.float32), (np.array([5, 7]),), np.array([1.0, 0.0]))
+    assert steps.tolist() == [1, 8]
+
+
+def test_looking_at_a_distribution_teaches_nothing():
+    policy = MlpPolicy(OBSERVATIONS, ACTION_SPACES[0], ConstantSchedule(1e-3))
+    before = {key: value.clone() for key, value in policy.state_dict().items()}
+    first, second = (policy.get_distribution(th.full((1, 3), 5.0)).distribution.probs for _ in range(2))
+    assert th.equal(first, second)
+    assert all(th.equal(value, before[key]) for key, value in policy.state_dict().items())
 
 
 def test_without_state_every_step_is_the_first():
