@@ -99,9 +99,9 @@ class EpisodeBuffer:
         device: th.device | str = "auto",
         frame_stack: FrameStack | None = None,
     ) -> None:
-        if buffer_size < 1:
-            raise ValueError(f"buffer_size={buffer_size}: the buffer must hold at least one episode.")
-        self.buffer_size = buffer_size
+        if not (buffer_size >= 1 and float(buffer_size).is_integer()):
+            raise ValueError(f"buffer_size={buffer_size}: use a whole number of episodes, at least one.")
+        self.buffer_size = int(buffer_size)
         self.retention = retention
         self.segments = segments
         self.weighting = weighting
@@ -165,6 +165,17 @@ class EpisodeBuffer:
         self._delete(forgotten)
         if newest not in forgotten:
             self._write(arrays, len(episode))
+
+    def adopt_rules(self, other: EpisodeBuffer) -> None:
+        """
+        Go on as another buffer would with these episodes; forget those that are too many for it.
+
+        :param other: a buffer
+        """
+        self.buffer_size, self.device = other.buffer_size, other.device
+        self.retention, self.segments = other.retention, other.segments
+        self.weighting, self.relabeling = other.weighting, other.relabeling
+        self._delete(self.retention.forget(self.returns, self.lengths, self.buffer_size))
 
     def _check(self, arrays: dict[str, np.ndarray]) -> None:
         shapes = {name: values.shape[1:] for name, values in arrays.items()}

@@ -132,7 +132,7 @@ class EpisodeAccumulator:
         :param infos: as returned by ``VecEnv.step``; ``"TimeLimit.truncated"`` tells truncation
         :return: the episodes that ended with this step, by index of their environment
         """
-        # Some VecEnvs hand out the same array again and again, so keep a copy; one per step, not per env
+        # A copy, since these arrays are not ours; one per step, not per env
         arrays = {key: np.array(values) for key, values in observation_dict(observations).items()}
         actions = np.array(actions)
         # DummyVecEnv rounds rewards to float32, SubprocVecEnv does not

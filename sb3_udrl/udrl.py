@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import operator
 import pathlib
 import sys
 import time
@@ -16,6 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_collect_more_steps
@@ -58,10 +60,11 @@ class UDRL(BaseAlgorithm):
     and ``gradient_steps`` where it is not a number) accept its name, ``{name: {argument: value}}``, or an object.
 
     With :class:`~stable_baselines3.common.vec_env.VecNormalize`, commands and returns stay in the env's own reward;
-    like in SB3's off-policy algorithms, what is remembered is not normalised.
+    like in SB3's off-policy algorithms, what is remembered is not normalised (where VecNormalize is the outermost
+    wrapper; elsewhere it is kept as it was seen).
 
     :param policy: the behaviour function B: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class
-    :param env: the environment, or its id; None when loading to predict only
+    :param env: the environment, or its id; None only where load() makes the model, to predict
     :param learning_rate: of the optimizer (Adam by default); a float, or a function of the remaining progress (1 to 0);
         by default it falls from 1e-3 to 1e-4, so that what was learned stays learned
     :param buffer_size: how many episodes to remember (the papers' replay size)
@@ -162,11 +165,10 @@ class UDRL(BaseAlgorithm):
                 "subclass of UDRLPolicy. If this came from load(), another algorithm saved the file."
             )
         if self.env is not None:
-            if policy in ("MlpPolicy", "CnnPolicy") and isinstance(self._inner_space, spaces.Dict):
-                raise ValueError(
-                    f"You must use `MultiInputPolicy` when working with dict observation space, not {policy}"
-                )
+            self._check_spaces(policy)
             check_progress_is_not_normalized(self.env)
+        elif _init_setup_model:
+            raise ValueError("A new model needs its environment: pass env. Only load() can do without, to predict.")
         self.buffer_size = buffer_size
         self.learning_starts = learning_starts
         self.batch_size = batch_size
@@ -188,6 +190,23 @@ class UDRL(BaseAlgorithm):
         self._rollout_episodes = 0
         if _init_setup_model:
             self._setup_model()
+
+    def _check_spaces(self, policy: str | type[UDRLPolicy]) -> None:
+        """:raises ValueError: when nothing can be learned in these spaces, or not with this policy"""
+        get_obs_shape(self._inner_space)  # raises SB3's own error
+        is_dict = isinstance(self._inner_space, spaces.Dict)
+        if policy in ("MlpPolicy", "CnnPolicy") and is_dict:
+            raise ValueError(f"You must use `MultiInputPolicy` when working with dict observation space, not {policy}")
+        if policy == "MultiInputPolicy" and not is_dict:
+            raise ValueError(
+                f"MultiInputPolicy is for Dict observations, these are {self._inner_space}: use MlpPolicy, or "
+                "CnnPolicy for images (what EpisodeProgress adds does not count)."
+            )
+        if np.any(getattr(self.action_space, "start", 0)):
+            raise ValueError(
+                f"The actions of {self.action_space} do not start at 0, which SB3 cannot handle: wrap the environment "
+                "in gymnasium.wrappers.TransformAction, so that they do."
+            )
 
     @property
     def _inner_space(self) -> spaces.Space:
@@ -238,9 +257,8 @@ class UDRL(BaseAlgorithm):
         """:return: the schedule that ``gradient_steps`` names; None where it is a number"""
         if isinstance(self.gradient_steps, (str, dict, TrainingSchedule)):
             return resolve_variant("gradient_steps", self.gradient_steps, TRAINING_SCHEDULES, TrainingSchedule)
-        if self.gradient_steps != -1 and not (
-            0 <= self.gradient_steps < 1 or self.gradient_steps == int(self.gradient_steps) > 0
-        ):
+        number = self.gradient_steps if isinstance(self.gradient_steps, (int, float, np.number)) else math.nan
+        if not (number == -1 or 0 <= number < 1 or (number > 0 and float(number).is_integer())):
             raise ValueError(
                 f"gradient_steps={self.gradient_steps}: use a whole number, a fraction below 1 (per environment step), "
                 "-1 (one per environment step), or 'epochs'."
@@ -300,9 +318,9 @@ class UDRL(BaseAlgorithm):
         if env_is_reset:
             self._episodes.reset()
             self._rollout_steps = self._rollout_episodes = 0
-            self._match_frame_stack()
             assert isinstance(self._last_obs, (np.ndarray, dict))
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
+        self._match_frame_stack()
         return result
 
     def _match_frame_stack(self) -> None:
@@ -313,8 +331,9 @@ class UDRL(BaseAlgorithm):
             self.replay_buffer.frame_stack = frame_stack
         elif self.replay_buffer.frame_stack != frame_stack:
             raise ValueError(
-                f"The remembered episodes have {self.replay_buffer.frame_stack}, this env has {frame_stack}: "
-                "wrap it in VecFrameStack as before, or load the model without its replay buffer."
+                f"The remembered episodes have {self.replay_buffer.frame_stack}, this env has {frame_stack} (None also "
+                "where a VecFrameStack lies behind a wrapper that may change frames): wrap it in VecFrameStack as "
+                "before, or load the model without its replay buffer."
             )
 
     def learn(
@@ -364,6 +383,11 @@ class UDRL(BaseAlgorithm):
                 f"No episode has ended within {self._episodes.steps_so_far.max()} steps, and UDRL learns from finished "
                 "episodes only. Give the environment a time limit (gymnasium.wrappers.TimeLimit).",
                 stacklevel=2,
+            )
+        elif self._n_updates == 0 and self.verbose >= 1:
+            print(
+                f"Nothing is learned yet: learning_starts={self.learning_starts}, and there were {self._episode_num} "
+                f"episodes in {self.num_timesteps} steps. Train for longer, or set learning_starts lower."
             )
         callback.on_training_end()
         return self
@@ -507,6 +531,7 @@ class UDRL(BaseAlgorithm):
         for name, value in values.items():
             if not np.isfinite(value).all():
                 bad = np.flatnonzero(~np.isfinite(value).reshape(self.n_envs, -1).all(axis=1))[0]
+                self._last_obs = None  # this step is lost, so whoever goes on must reset the env
                 raise ValueError(
                     f"Environment {bad} returned {name} = {value[bad]} at step "
                     f"{self._episodes.steps_so_far[bad] + 1} of its episode ({self.num_timesteps} steps in all): "
@@ -523,6 +548,12 @@ class UDRL(BaseAlgorithm):
         :raises ValueError: when no episode has finished yet
         """
         self.policy.set_training_mode(True)
+        try:
+            self._train(gradient_steps, batch_size)
+        finally:
+            self.policy.set_training_mode(False)
+
+    def _train(self, gradient_steps: int | TrainingSchedule, batch_size: int) -> None:
         self._update_learning_rate(self.policy.optimizer)
         normalize = self._vec_normalize_env if self._normalizes_batches() else None
         schedule = gradient_steps if isinstance(gradient_steps, TrainingSchedule) else FixedSteps(gradient_steps)
@@ -704,7 +735,8 @@ class UDRL(BaseAlgorithm):
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
-        Load the remembered episodes.
+        Load the remembered episodes. What is done with them is this model's business, whatever the one did that saved
+        them; those that are too many for its ``buffer_size`` are forgotten.
 
         :param path: file, or path to it
         :param truncate_last_traj: whether to forget the episodes that were under way; False to go on with them
@@ -717,11 +749,12 @@ class UDRL(BaseAlgorithm):
                 f"{path} holds a {type(loaded).__name__}, not the episodes of a UDRL model: "
                 "pass a file written by UDRL.save_replay_buffer()."
             )
-        shapes, expected = loaded[0].shapes, self._step_shapes(loaded[0].frame_stack)
-        if len(loaded[0]) > 0 and shapes != expected:
+        buffer, episodes = loaded
+        shapes, expected = buffer.shapes, self._step_shapes(buffer.frame_stack)
+        if len(buffer) > 0 and shapes != expected:
             raise ValueError(f"The episodes in {path} are of another environment: {shapes}, here {expected}.")
-        self.replay_buffer, episodes = loaded
-        self.replay_buffer.device = self.device
+        buffer.adopt_rules(self.replay_buffer)
+        self.replay_buffer = buffer
         if not truncate_last_traj and episodes.n_envs == self.n_envs:
             self._episodes = episodes
 
@@ -730,7 +763,7 @@ class UDRL(BaseAlgorithm):
         space = self._inner_space
         observations = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
         one = {key: np.empty((1, *sub_space.shape)) for key, sub_space in observations.items()}  # type: ignore[misc]
-        if frame_stack is not None:
+        if frame_stack is not None and {key for key, _ in frame_stack.axes} == set(one):
             one = frame_stack.newest(one)
         shapes = {f"observation/{key}": array.shape[1:] for key, array in one.items()}
         return {**shapes, "action": self.action_space.shape, "return_to_go": ()}  # type: ignore[dict-item]
@@ -744,9 +777,13 @@ _LONG_EPISODE = 1000  # environment steps after which it is odd that no episode 
 
 def _to_train_freq(argument: str, value: int | tuple[int, str], minimum: int) -> TrainFreq:
     """Read "n steps" or (n, "step" or "episode"), as SB3's off-policy algorithms do."""
-    frequency, unit = value if isinstance(value, (tuple, list)) else (value, "step")
-    if not isinstance(frequency, int) or frequency < minimum or unit not in ("step", "episode"):
+    try:
+        frequency, unit = value if isinstance(value, (tuple, list)) else (value, "step")
+        train_freq = TrainFreq(operator.index(frequency), TrainFrequencyUnit(unit))
+    except (TypeError, ValueError):
+        train_freq = None
+    if train_freq is None or train_freq.frequency < minimum:
         raise ValueError(
             f"{argument}={value!r}: use a number of steps, at least {minimum}, or (number, 'step' or 'episode')."
         )
-    return TrainFreq(frequency, TrainFrequencyUnit(unit))
+    return train_freq

@@ -16,14 +16,16 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
-from toy_envs import CountdownEnv, FaultyEnv, PayoutEnv, RandomEnv
+from toy_envs import CountdownEnv, FaultyEnv, PayoutEnv, RandomEnv, SpaceEnv
 
 from sb3_udrl import UDRL, Command
 from sb3_udrl.commands import BestEpisodeSampler
 from sb3_udrl.episodes import Episode
 from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling
 from sb3_udrl.retention import RecentRetention
+from sb3_udrl.segments import TrailingSegments
 
 QUICK = {
     "learning_starts": (3, "episode"),
@@ -219,6 +221,11 @@ def test_an_env_whose_episodes_do_not_end_is_pointed_out():
         make_model(CountdownEnv(5000)).learn(1500)
 
 
+def test_training_that_ends_before_the_first_update_is_pointed_out(capsys):
+    make_model(CountdownEnv(10), verbose=1).learn(25)
+    assert "Nothing is learned yet: learning_starts=(3, 'episode'), and there were 2 epis" in capsys.readouterr().out
+
+
 # ------------------------------------------------------------------ seeds
 
 
@@ -240,6 +247,17 @@ def test_another_seed_gives_other_weights():
 
 
 # ------------------------------------------------------------------ acting
+
+
+def test_after_learning_and_loading_nothing_more_is_learned_by_looking(tmp_path):
+    model = make_model(CountdownEnv(5)).learn(50)
+    model.save(tmp_path / "model")
+    for one in (model, UDRL.load(tmp_path / "model")):
+        before = {key: value.clone() for key, value in one.policy.state_dict().items()}
+        one.policy.get_distribution(
+            one.policy.obs_to_tensor(np.full((1, *one.observation_space.shape), 9.0, np.float32))[0]
+        )
+        assert all(th.equal(value, before[key]) for key, value in one.policy.state_dict().items())
 
 
 def test_the_evaluation_command_is_what_the_best_episodes_reached():
@@ -322,6 +340,15 @@ def test_a_loaded_model_without_its_buffer_starts_from_the_command_it_had(tmp_pa
     spy = CommandSpy()
     loaded.learn(5, spy)
     assert spy.commands[0] == [Command(5.0, 5.0)]
+
+
+def test_loaded_episodes_are_used_as_this_model_does(tmp_path):
+    make_model(CountdownEnv(5)).learn(50).save_replay_buffer(tmp_path / "buffer")
+    model = make_model(CountdownEnv(5), segments="trailing", buffer_size=4)
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert isinstance(model.replay_buffer.segments, TrailingSegments)
+    assert model.replay_buffer.numbers.tolist() == [6, 7, 8, 9]
+    assert len(model.learn(50).replay_buffer) == 4
 
 
 def test_parameters_include_the_optimizer(tmp_path):
@@ -426,12 +453,19 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
     with pytest.raises(ValueError, match=rf"Environment 1 returned .*{fault}.* = \[?(nan|inf)\]? at step 3 of"):
         model.learn(100)
     assert len(model.replay_buffer) == 0
+    model.set_env(DummyVecEnv([lambda: CountdownEnv(10)] * 2), force_reset=False)
+    model.learn(20, reset_num_timesteps=False)  # begins anew, since that step is lost
+    assert model.replay_buffer.lengths.tolist() == [10, 10]
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"buffer_size": 0}, "buffer_size=0"),
+        ({"buffer_size": 2.5}, "buffer_size=2.5"),
+        ({"gradient_steps": np.nan}, "gradient_steps=nan"),
+        ({"gradient_steps": None}, "gradient_steps=None"),
+        ({"train_freq": 1.5}, "train_freq=1.5"),
         ({"batch_size": -1}, "batch_size=-1"),
         ({"gradient_steps": -2}, "gradient_steps=-2"),
         ({"gradient_steps": 1.5}, "gradient_steps=1.5"),
@@ -485,6 +519,43 @@ def test_spaces_that_sb3_has_no_distribution_for_are_refused():
     env.action_space = spaces.Tuple([spaces.Discrete(2)])
     with pytest.raises(AssertionError, match="only supports"):
         make_model(DummyVecEnv([lambda: env]))
+
+
+def test_steps_may_be_counted_in_any_whole_number_or_sb3s_own_words():
+    model = make_model(CountdownEnv(5), train_freq=TrainFreq(4, TrainFrequencyUnit.STEP), learning_starts=np.int64(7))
+    assert model._train_freq == (4, TrainFrequencyUnit.STEP)
+    assert model._learning_starts == (7, TrainFrequencyUnit.STEP)
+
+
+@pytest.mark.parametrize(
+    ("policy", "observation", "action", "error", "message"),
+    [
+        (
+            "MlpPolicy",
+            spaces.Tuple([spaces.Discrete(2)]),
+            spaces.Discrete(2),
+            NotImplementedError,
+            "Tuple.*not supported",
+        ),
+        (
+            "MultiInputPolicy",
+            spaces.Discrete(2),
+            spaces.Discrete(2),
+            ValueError,
+            r"these are Discrete\(2\): use MlpPolicy",
+        ),
+        ("MlpPolicy", spaces.Discrete(2), spaces.Discrete(3, start=1), ValueError, "do not start at 0"),
+        ("MlpPolicy", spaces.Discrete(2), spaces.MultiDiscrete([3, 3], start=[0, 1]), ValueError, "do not start at 0"),
+    ],
+)
+def test_spaces_that_cannot_be_learned_in_are_refused_at_once(policy, observation, action, error, message):
+    with pytest.raises(error, match=message):
+        UDRL(policy, SpaceEnv(observation, action))
+
+
+def test_a_new_model_needs_its_environment():
+    with pytest.raises(ValueError, match="pass env"):
+        UDRL("MlpPolicy", None)
 
 
 def test_policies_that_take_no_commands_are_refused():
