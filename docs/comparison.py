@@ -58,9 +58,9 @@ def ours(env: str) -> list[Curve]:
         runs = [json.loads(line)["curve"] for line in (DOCS / "results" / LEARNING_CURVES[env]).open()]
         steps, returns, _ = np.array(runs).mean(axis=0).T
         curves.append(Curve(f"here: udrl, {len(runs)} seeds", True, steps, returns))
-    for folder, name in STUDIES.get(env, []):
+    for folder, env_name in STUDIES.get(env, []):
         study = compare(Results(Store(str(DOCS / "results" / folder))).records(), {})
-        for line in next(environment for environment in study if environment.name == name).lines:
+        for line in next(environment for environment in study if environment.name == env_name).lines:
             if len(line.seeds) < 2:
                 continue  # not finished
             steps, returns = line.steps[1:], line.returns.mean(axis=0)[1:]  # the first evaluation is before training

@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from sb3_udrl.commands import Command
-from sb3_udrl.evaluation import calibrate, mean_absolute_error
+from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
 from sb3_udrl.udrl import UDRL
 
 EVALUATION_SEED = 1_000_000  # far away from training seeds
@@ -38,6 +38,7 @@ def number_range(text: str) -> list[float]:
     """
     :param text: ``start:stop:step``, both ends included, or numbers separated by commas
     :return: the numbers
+    :raises argparse.ArgumentTypeError: when there are none
     """
     try:
         if ":" not in text:
@@ -47,7 +48,7 @@ def number_range(text: str) -> list[float]:
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"write start:stop:step, or numbers with commas, not {text!r}") from None
     if not numbers:
-        raise argparse.ArgumentTypeError(f"no number lies in {text!r}: write start:stop:step with start before stop")
+        raise argparse.ArgumentTypeError(f"no number lies in {text!r}: a step must lead from start to stop")
     return numbers
 
 
@@ -98,6 +99,22 @@ def check_env(env_id: str) -> None:
         sys.exit(f"{error}. To list those there are: python -c 'import gymnasium; gymnasium.pprint_registry()'")
 
 
+def asked_command(args: argparse.Namespace, own: Command) -> Command:
+    """
+    End with a sentence when nobody can obey it.
+
+    :param args: the command line
+    :param own: for what is not asked
+    :return: the command to evaluate under
+    """
+    desired_return = own.desired_return if args.desired_return is None else args.desired_return
+    desired_horizon = own.desired_horizon if args.desired_horizon is None else args.desired_horizon
+    try:
+        return Command(desired_return, desired_horizon).checked()
+    except ValueError as error:
+        sys.exit(str(error))
+
+
 def train(args: argparse.Namespace) -> None:
     """
     Train, evaluate on other seeds, save.
@@ -105,8 +122,14 @@ def train(args: argparse.Namespace) -> None:
     :param args: the command line
     """
     check_env(args.env)
-    asked = args.desired_return, args.desired_horizon
-    Command(*(default if number is None else number for number, default in zip(asked, (0, 1), strict=True))).checked()
+    # What cannot work is not found out after training
+    asked_command(args, own=Command(0.0, 1.0))
+    if args.video and importlib.util.find_spec("moviepy") is None:
+        sys.exit("--video needs moviepy: pip install moviepy")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"--out {args.out}: the model cannot be saved there ({error}). Name another folder.")
     progress_bar = all(importlib.util.find_spec(name) for name in ("rich", "tqdm"))
     if not progress_bar:
         print('For a progress bar: pip install "sb3-udrl[extra]"')
@@ -114,10 +137,8 @@ def train(args: argparse.Namespace) -> None:
     model = UDRL("MlpPolicy", make_vec_env(args.env, args.n_envs, seed=args.seed), seed=args.seed)
     model.learn(args.timesteps, progress_bar=progress_bar)
 
-    if asked != (None, None):
-        model.set_command(
-            *(own if number is None else number for number, own in zip(asked, model.command, strict=True))
-        )
+    if args.desired_return is not None or args.desired_horizon is not None:
+        model.set_command(*asked_command(args, own=model.command))
     set_random_seed(EVALUATION_SEED)
     env = make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED)
     returns, lengths = evaluate_policy(
@@ -169,7 +190,10 @@ def run_calibration(args: argparse.Namespace) -> None:
     :param args: the command line
     """
     check_env(args.env)
-    model = UDRL.load(args.model)
+    try:
+        model = UDRL.load(args.model)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{args.model} cannot be loaded: {error}")
     horizons = args.horizons or [model.command.desired_horizon]
     if len(horizons) == 1:
         horizons = horizons * len(args.returns)
@@ -178,7 +202,10 @@ def run_calibration(args: argparse.Namespace) -> None:
     set_random_seed(EVALUATION_SEED)
     env = make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED)
     progress_bar = importlib.util.find_spec("tqdm") is not None
-    commands = list(zip(args.returns, horizons, strict=True))
+    try:
+        commands = checked_commands(zip(args.returns, horizons, strict=True))
+    except ValueError as error:
+        sys.exit(str(error))
     records = calibrate(model, env, commands, args.n_eval_episodes, progress_bar=progress_bar)
     print("desired return | horizon | achieved return | length")
     for record in records:
@@ -209,10 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = ["train", *arguments]
     args = make_parser().parse_args(arguments)
     th.set_num_threads(1)  # networks this small run fastest on one
-    try:
-        {"train": train, "calibrate": run_calibration}[args.do](args)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    {"train": train, "calibrate": run_calibration}[args.do](args)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class EpisodeBuffer:
         device: th.device | str = "auto",
         frame_stack: FrameStack | None = None,
     ) -> None:
-        if not (buffer_size >= 1 and float(buffer_size).is_integer()):
+        if buffer_size is None or not (buffer_size >= 1 and float(buffer_size).is_integer()):
             raise ValueError(f"buffer_size={buffer_size}: use a whole number of episodes, at least one.")
         self.buffer_size = int(buffer_size)
         self.retention = retention
@@ -140,6 +140,15 @@ class EpisodeBuffer:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """:return: the shape of each thing that is kept of one step, by name"""
         return {name: array.shape[1:] for name, array in self._arrays.items()}
+
+    @property
+    def observed_shapes(self) -> dict[str, tuple[int, ...]]:
+        """:return: the shape of what was seen and done in one step, by name: with frames stacked"""
+        shapes = {name: shape for name, shape in self.shapes.items() if name != "return_to_go"}
+        if self.frame_stack is not None and shapes:
+            for key, _ in self.frame_stack.axes:
+                shapes[f"observation/{key}"] = self.frame_stack.stacked_shape(key, shapes[f"observation/{key}"])
+        return shapes
 
     def add(self, episode: Episode) -> None:
         """

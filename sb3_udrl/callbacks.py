@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
+from copy import deepcopy
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import sync_envs_normalization
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
 from sb3_udrl.udrl import UDRL
@@ -18,12 +19,14 @@ class CalibrationCallback(BaseCallback):
     """
     Logs the calibration picture to TensorBoard while training, and its mean error to all logs.
 
-    :param eval_env: environment to evaluate in; not the one that is trained in
+    :param eval_env: environment to evaluate in; not the one that is trained in. With VecNormalize if that has it; its
+        statistics are then those of training
     :param commands: pairs of (desired_return, desired_horizon)
     :param eval_freq: environment steps between evaluations
     :param n_eval_episodes: episodes for each command
     :param deterministic: whether to take the most likely actions instead of random ones
-    :raises ValueError: when there are no commands, or one that nobody could obey
+    :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if only the
+        training env is in VecNormalize
     :raises ImportError: when matplotlib is not installed
     """
 
@@ -46,6 +49,8 @@ class CalibrationCallback(BaseCallback):
         self._last_evaluation = 0
 
     def _on_training_start(self) -> None:
+        if self.model.get_vec_normalize_env() is not None and self._vec_normalize() is None:
+            raise ValueError("The training env is in VecNormalize, and eval_env is not: wrap it likewise.")
         self._last_evaluation = self.num_timesteps
 
     def _on_step(self) -> bool:
@@ -54,18 +59,21 @@ class CalibrationCallback(BaseCallback):
             self._log_calibration()
         return True
 
+    def _vec_normalize(self) -> VecNormalize | None:
+        return unwrap_vec_normalize(self.eval_env) if isinstance(self.eval_env, VecEnv) else None
+
     def _log_calibration(self) -> None:
-        from matplotlib.pyplot import close  # matplotlib is optional
+        from matplotlib.figure import Figure as MplFigure  # matplotlib is optional
 
         from sb3_udrl.plotting import plot_calibration
 
         assert isinstance(self.model, UDRL)
-        if self.model.get_vec_normalize_env() is not None:
-            sync_envs_normalization(self.training_env, self.eval_env)  # type: ignore[arg-type]
+        ours, theirs = self.model.get_vec_normalize_env(), self._vec_normalize()
+        if ours is not None and theirs is not None:
+            theirs.obs_rms = deepcopy(ours.obs_rms)
         records = calibrate(self.model, self.eval_env, self.commands, self.n_eval_episodes, self.deterministic)
-        figure = plot_calibration(records).get_figure(root=True)
-        assert figure is not None
-        close(figure)  # it can still be drawn, but does not stay open where nothing draws it
+        figure = MplFigure(figsize=(4.5, 4.5), layout="constrained")  # which pyplot does not keep open
+        plot_calibration(records, figure.subplots())
         if any(record["desired_return"] != 0 for record in records):
             self.logger.record("calibration/mean_abs_error", mean_absolute_error(records))
-        self.logger.record("calibration/figure", Figure(figure, close=True), exclude=("stdout", "log", "json", "csv"))
+        self.logger.record("calibration/figure", Figure(figure, close=False), exclude=("stdout", "log", "json", "csv"))

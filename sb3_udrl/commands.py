@@ -27,6 +27,7 @@ class Command(NamedTuple):
         :raises ValueError: when it is not finite, or its horizon is below one step
         """
         desired_return, desired_horizon = float(self[0]), float(self[1])
+        # The policy keeps it as float32
         if not all(abs(number) <= float(np.finfo(np.float32).max) for number in (desired_return, desired_horizon)):
             raise ValueError(
                 f"A command must be finite (as float32), got {tuple(self)}: pass (desired_return, desired_horizon)."

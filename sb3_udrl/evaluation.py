@@ -92,7 +92,7 @@ def calibrate(
 def checked_commands(commands: Iterable[tuple[float, float]]) -> list[Command]:
     """
     :param commands: pairs of (desired_return, desired_horizon)
-    :return: the same as commands
+    :return: the same, each as a :class:`~sb3_udrl.commands.Command`
     :raises ValueError: when there are none, or one that nobody could obey
     """
     checked = [Command(*command).checked() for command in commands]

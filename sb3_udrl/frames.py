@@ -48,7 +48,7 @@ class FrameStack:
             if not isinstance(env, _TRANSPARENT):
                 return None
             if isinstance(env, VecNormalize) and env.norm_obs and env is not outermost:
-                return None  # kept as seen, normalised, so that the zeros before the first frame are none any more
+                return None  # the buffer holds normalised frames then, and the zeros before the first are none any more
             transposed = transposed or isinstance(env, VecTransposeImage)
             env = env.venv
         if not isinstance(env, VecFrameStack):
@@ -61,6 +61,15 @@ class FrameStack:
             # Around it, VecTransposeImage moves channels from last to first
             axes.append((key, 0 if transposed and len(shape) == 3 and axis == 2 else axis))
         return cls(n_stack, tuple(axes)) if n_stack > 1 else None
+
+    def stacked_shape(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """
+        :param key: key of the observation
+        :param shape: of a frame
+        :return: the shape of stacked frames
+        """
+        axis = dict(self.axes)[key]
+        return (*shape[:axis], self.n_stack * shape[axis], *shape[axis + 1 :])
 
     def newest(self, observations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """

@@ -14,9 +14,9 @@ class CommandScaling(nn.Module):
     """
     Brings commands to the size of a network input, the only place where that happens.
 
-    A command is clipped to the range of the commands in training batches (horizon at least 1; 1912.02877
-    §2.3.2). So who asks for more than was ever reached gets the most ambitious behaviour that was learned, for
-    longer, instead of whatever the network makes of inputs it has never seen.
+    A command is clipped to the range of the commands in training batches (returns: and 0; horizon at least 1;
+    1912.02877 §2.3.2). So who asks for more than was ever reached gets the most ambitious behaviour that was
+    learned, for longer, instead of whatever the network makes of inputs it has never seen.
 
     Then, as in the papers, it is multiplied by fixed scales; or, where none is given, brought to zero mean and unit
     variance by statistics that follow the training batches.

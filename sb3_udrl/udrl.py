@@ -192,8 +192,11 @@ class UDRL(BaseAlgorithm):
             self._setup_model()
 
     def _check_spaces(self, policy: str | type[UDRLPolicy]) -> None:
-        """:raises ValueError: when nothing can be learned in these spaces, or not with this policy"""
-        get_obs_shape(self._inner_space)  # raises SB3's own error
+        """
+        :raises ValueError: when nothing can be learned in these spaces, or not with this policy
+        :raises NotImplementedError: for observations that SB3 does not know
+        """
+        get_obs_shape(self._inner_space)
         is_dict = isinstance(self._inner_space, spaces.Dict)
         if policy in ("MlpPolicy", "CnnPolicy") and is_dict:
             raise ValueError(f"You must use `MultiInputPolicy` when working with dict observation space, not {policy}")
@@ -202,11 +205,13 @@ class UDRL(BaseAlgorithm):
                 f"MultiInputPolicy is for Dict observations, these are {self._inner_space}: use MlpPolicy, or "
                 "CnnPolicy for images (what EpisodeProgress adds does not count)."
             )
-        if np.any(getattr(self.action_space, "start", 0)):
-            raise ValueError(
-                f"The actions of {self.action_space} do not start at 0, which SB3 cannot handle: wrap the environment "
-                "in gymnasium.wrappers.TransformAction, so that they do."
-            )
+        observations = self._inner_space.spaces.values() if is_dict else [self._inner_space]  # type: ignore[attr-defined]
+        for space in (self.action_space, *observations):
+            if np.any(getattr(space, "start", 0)):
+                raise ValueError(
+                    f"The numbers of {space} do not start at 0, which SB3 cannot handle: wrap the environment, so that "
+                    "they do (gymnasium.ActionWrapper, gymnasium.ObservationWrapper)."
+                )
 
     @property
     def _inner_space(self) -> spaces.Space:
@@ -267,8 +272,9 @@ class UDRL(BaseAlgorithm):
 
     def _check_arguments(self) -> None:
         """:raises ValueError: for an argument that is out of range; the variants check their own"""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: a batch needs at least one example.")
+        if not (self.batch_size >= 1 and float(self.batch_size).is_integer()):
+            raise ValueError(f"batch_size={self.batch_size}: use a whole number of examples, at least one.")
+        self.batch_size = int(self.batch_size)
         if not 0 <= self.exploration_eps <= 1:
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
@@ -384,7 +390,7 @@ class UDRL(BaseAlgorithm):
                 "episodes only. Give the environment a time limit (gymnasium.wrappers.TimeLimit).",
                 stacklevel=2,
             )
-        elif self._n_updates == 0 and self.verbose >= 1:
+        elif self._is_warming_up() and self.verbose >= 1:
             print(
                 f"Nothing is learned yet: learning_starts={self.learning_starts}, and there were {self._episode_num} "
                 f"episodes in {self.num_timesteps} steps. Train for longer, or set learning_starts lower."
@@ -393,13 +399,18 @@ class UDRL(BaseAlgorithm):
         return self
 
     def _rollout_is_unfinished(self) -> bool:
-        """:return: whether to collect more before the next update; the first one needs enough to start with"""
-        if self._n_updates == 0:
-            in_episodes = self._learning_starts.unit == TrainFrequencyUnit.EPISODE
-            experience = self._episode_num if in_episodes else self.num_timesteps
-            if len(self.replay_buffer) == 0 or experience < self._learning_starts.frequency:
-                return True
-        return should_collect_more_steps(self._train_freq, self._rollout_steps, self._rollout_episodes)
+        """:return: whether to collect more before the next update"""
+        return self._is_warming_up() or should_collect_more_steps(
+            self._train_freq, self._rollout_steps, self._rollout_episodes
+        )
+
+    def _is_warming_up(self) -> bool:
+        """:return: whether there is not enough yet for the first update"""
+        if self._n_updates > 0:
+            return False
+        in_episodes = self._learning_starts.unit == TrainFrequencyUnit.EPISODE
+        experience = self._episode_num if in_episodes else self.num_timesteps
+        return len(self.replay_buffer) == 0 or experience < self._learning_starts.frequency
 
     def _gradient_steps_due(self, n_steps: int) -> int | TrainingSchedule:
         """
@@ -523,7 +534,10 @@ class UDRL(BaseAlgorithm):
         return isinstance(self.env, VecNormalize)
 
     def _check_finite(self, observations: Observations, rewards: np.ndarray) -> None:
-        """:raises ValueError: for NaN or infinite values, before they are remembered"""
+        """
+        :raises ValueError: for NaN or infinite values, before they are remembered; whoever goes on after that finds
+            the env reset, since this step is lost
+        """
         values = {"reward": rewards}
         values |= {
             f"'{key}'": value for key, value in observation_dict(observations).items() if value.dtype.kind == "f"
@@ -531,7 +545,7 @@ class UDRL(BaseAlgorithm):
         for name, value in values.items():
             if not np.isfinite(value).all():
                 bad = np.flatnonzero(~np.isfinite(value).reshape(self.n_envs, -1).all(axis=1))[0]
-                self._last_obs = None  # this step is lost, so whoever goes on must reset the env
+                self._last_obs = None  # learn() resets the env then
                 raise ValueError(
                     f"Environment {bad} returned {name} = {value[bad]} at step "
                     f"{self._episodes.steps_so_far[bad] + 1} of its episode ({self.num_timesteps} steps in all): "
@@ -750,7 +764,7 @@ class UDRL(BaseAlgorithm):
                 "pass a file written by UDRL.save_replay_buffer()."
             )
         buffer, episodes = loaded
-        shapes, expected = buffer.shapes, self._step_shapes(buffer.frame_stack)
+        shapes, expected = buffer.observed_shapes, self._step_shapes()
         if len(buffer) > 0 and shapes != expected:
             raise ValueError(f"The episodes in {path} are of another environment: {shapes}, here {expected}.")
         buffer.adopt_rules(self.replay_buffer)
@@ -758,15 +772,12 @@ class UDRL(BaseAlgorithm):
         if not truncate_last_traj and episodes.n_envs == self.n_envs:
             self._episodes = episodes
 
-    def _step_shapes(self, frame_stack: FrameStack | None) -> dict[str, tuple[int, ...]]:
-        """:return: the shapes of what the buffer holds of each step in these spaces"""
+    def _step_shapes(self) -> dict[str, tuple[int, ...]]:
+        """:return: the shapes of what is seen and done in each step in these spaces"""
         space = self._inner_space
         observations = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-        one = {key: np.empty((1, *sub_space.shape)) for key, sub_space in observations.items()}  # type: ignore[misc]
-        if frame_stack is not None and {key for key, _ in frame_stack.axes} == set(one):
-            one = frame_stack.newest(one)
-        shapes = {f"observation/{key}": array.shape[1:] for key, array in one.items()}
-        return {**shapes, "action": self.action_space.shape, "return_to_go": ()}  # type: ignore[dict-item]
+        shapes = {f"observation/{key}": sub_space.shape for key, sub_space in observations.items()}
+        return {**shapes, "action": self.action_space.shape}  # type: ignore[dict-item]
 
 
 _EVEN_SHARE = 0.3  # of the weights, so that commands for little are not forgotten

@@ -102,8 +102,8 @@ class EpisodeProgress(gym.Wrapper):
 
     SB3's tools never tell ``predict`` the rewards, so without this wrapper UDRL estimates how much of a desired
     return is left. With it the command counts down exactly, in ``evaluate_policy``, ``EvalCallback``, video recorders
-    and frame stacks alike. The policy takes the key out before it looks at the observation, so a model works with and
-    without the wrapper, whichever it was trained on.
+    and frame stacks alike. The policy takes the key out before it looks at the observation, so ``predict`` works
+    with and without the wrapper, whichever the model was trained on.
 
     :param env: the environment
     :raises ValueError: when it is wrapped already

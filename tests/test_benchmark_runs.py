@@ -65,6 +65,9 @@ def test_the_policy_follows_the_observations_where_nobody_tuned_it():
     pixels = {"env_wrapper": ["gymnasium.wrappers.AddRenderObservation"], "env_kwargs": {"render_mode": "rgb_array"}}
     assert policy_for("ppo", "CartPole-v1", pixels) == "CnnPolicy"
     assert policy_for("ppo_lstm", "CartPole-v1", {}) == "MlpLstmPolicy"
+    progress = {"env_wrapper": ["sb3_udrl.wrappers.EpisodeProgress"]}
+    assert policy_for("udrl", "CartPole-v1", progress) == "MlpPolicy"
+    assert policy_for("ppo", "CartPole-v1", progress) == "MultiInputPolicy"
     # A2C's own default says MlpPolicy
     pixels["env_wrapper"] = [{"gymnasium.wrappers.AddRenderObservation": {"render_only": False}}]
     assert tuned_settings(find_algorithm("a2c"), "Acrobot-v1", {}).hyperparams["policy"] == "MlpPolicy"

@@ -26,6 +26,15 @@ def test_each_environment_counts_alike_however_many_seeds_it_has():
     few, many = np.array([0.0, 1.0]), np.arange(10.0) + 10
     assert interquartile_mean(few, many) == pytest.approx(interquartile_mean(np.repeat(few, 5), many))
     assert mean(few, many) == np.mean([0.5, 14.5])
+    two = np.stack([few, few + 1]), np.stack([many, many + 1])
+    expected = [interquartile_mean(few, many), interquartile_mean(few, many) + 1]
+    assert interquartile_mean(*two, axis=1) == pytest.approx(expected)
+
+
+def test_environments_with_any_numbers_of_seeds_have_an_interval(rng):
+    strata = [rng.normal(size=size) for size in (19, 22, 23, 25)]  # no small number is divided by all of them
+    interval = stratified_interval(strata)
+    assert interval.low < interval.value < interval.high
 
 
 def test_the_interval_of_three_scores_is_that_of_all_their_resamples(rng):

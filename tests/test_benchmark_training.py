@@ -18,7 +18,7 @@ from stable_baselines3.common.logger import configure
 
 from sb3_udrl import UDRL
 from sb3_udrl.benchmark.runs import Plan
-from sb3_udrl.benchmark.seeding import EVALUATION_SEED
+from sb3_udrl.benchmark.seeding import EVALUATION_SEED, random_states_kept
 from sb3_udrl.benchmark.stopwatch import PHASES, Stopwatch
 from sb3_udrl.benchmark.training import Evaluation, Setup, train
 
@@ -177,6 +177,18 @@ def test_global_random_states_are_as_if_nothing_had_been_evaluated(tmp_path):
     assert random.getstate() == states[0]
     assert np.array_equal(np.random.get_state()[1], states[1])
     assert th.equal(th.get_rng_state(), states[2])
+
+
+@pytest.mark.parametrize(("started", "devices"), [(False, []), (True, [0, 1])])
+def test_devices_that_run_keep_their_random_states_too(started, devices, monkeypatch):
+    kept = []
+    fork_rng = th.random.fork_rng
+    monkeypatch.setattr(th.cuda, "is_initialized", lambda: started)
+    monkeypatch.setattr(th.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(th.random, "fork_rng", lambda devices: (kept.extend(devices), fork_rng(devices=[]))[1])
+    with random_states_kept():
+        pass
+    assert kept == devices
 
 
 def test_a_record_says_what_time_and_memory_went_into_and_where_it_comes_from():

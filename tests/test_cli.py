@@ -1,5 +1,7 @@
 """The command line trains, evaluates, saves, and says so."""
 
+import re
+
 import pytest
 
 from sb3_udrl import UDRL
@@ -27,17 +29,19 @@ def test_the_command_of_the_evaluation_can_be_chosen_and_is_saved(tmp_path, caps
     ("arguments", "message"),
     [
         (["--env", "CartPool-v1"], "CartPool.*pprint_registry"),
-        (["--n-envs", "0"], "2"),
+        (["--n-envs", "0"], "must be at least 1, got 0"),
         (["--desired-horizon", "0"], "The desired horizon is 0"),
         (["--desired-return", "nan"], "must be finite"),
-        (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns=1"], "FileNotFoundError.*nothing.zip"),
-        (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns", "10:0:5"], "2"),
+        (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns=1"], "nothing.zip cannot be loaded"),
+        (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns", "10:0:5"], "no number lies in '10:0:5'"),
+        (["--out", "/proc/nowhere"], "--out /proc/nowhere: the model cannot be saved there"),
     ],
 )
-def test_bad_arguments_end_with_a_sentence_before_training(arguments, message, monkeypatch):
+def test_bad_arguments_end_with_a_sentence_before_training(arguments, message, monkeypatch, capsys):
     monkeypatch.setattr(UDRL, "learn", None)
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit) as end:
         main(arguments)
+    assert re.search(message, f"{end.value}{capsys.readouterr().err}")  # argparse prints its own
 
 
 def test_a_video_is_recorded_where_rendering_is_possible(tmp_path, capsys):

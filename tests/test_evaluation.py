@@ -121,20 +121,29 @@ def test_the_callback_logs_the_error_and_the_picture(tmp_path):
 
 
 def test_the_callback_normalises_as_training_does_and_leaves_no_figures_open():
-    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot
+
     from sb3_udrl.callbacks import CalibrationCallback
+
+    before = pyplot.get_fignums()
 
     env, eval_env = (VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)]), norm_reward=False) for _ in range(2))
     eval_env.training = False
     model = UDRL("MlpPolicy", env, learning_starts=20, seed=0)
     model.learn(100, CalibrationCallback(eval_env, [(0, 10)], eval_freq=100, n_eval_episodes=1))
     assert np.array_equal(eval_env.obs_rms.mean, env.obs_rms.mean)
-    assert pyplot.get_fignums() == []
+    assert pyplot.get_fignums() == before
 
 
-def test_the_callback_refuses_commands_before_training():
+def test_the_callback_refuses_what_cannot_work_before_training():
     pytest.importorskip("matplotlib")
     from sb3_udrl.callbacks import CalibrationCallback
+
+    model = UDRL("MlpPolicy", VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)])), seed=0)
+    with pytest.raises(ValueError, match="eval_env is not: wrap it likewise"):
+        model.learn(10, CalibrationCallback(CountdownEnv(10), [(5, 10)]))
+    assert model.num_timesteps == 0
 
     with pytest.raises(ValueError, match="no commands"):
         CalibrationCallback(CountdownEnv(10), [])

@@ -107,6 +107,11 @@ def test_buffers_with_stacked_frames_are_saved_and_loaded(tmp_path):
     # Not reset, so that its first observation may lie in the middle of an episode
     loaded = UDRL.load(tmp_path / "model", env=env, force_reset=False).learn(50, reset_num_timesteps=False)
     assert loaded.replay_buffer.frame_stack == model.replay_buffer.frame_stack
+    # Stacks of another shape
+    with pytest.raises(ValueError, match="are of another environment"):
+        UDRL("MlpPolicy", SpaceEnv(spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(3))).load_replay_buffer(
+            tmp_path / "buffer"
+        )
     # The same shape, but nobody knows how its frames lie
     space = spaces.Box(-1, 1, (6,), np.float32)
     other = UDRL("MlpPolicy", SpaceEnv(space, spaces.Discrete(3)), seed=0)

@@ -467,6 +467,8 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"gradient_steps": None}, "gradient_steps=None"),
         ({"train_freq": 1.5}, "train_freq=1.5"),
         ({"batch_size": -1}, "batch_size=-1"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"buffer_size": None}, "buffer_size=None"),
         ({"gradient_steps": -2}, "gradient_steps=-2"),
         ({"gradient_steps": 1.5}, "gradient_steps=1.5"),
         ({"train_freq": 0}, "train_freq=0"),
@@ -545,6 +547,7 @@ def test_steps_may_be_counted_in_any_whole_number_or_sb3s_own_words():
             r"these are Discrete\(2\): use MlpPolicy",
         ),
         ("MlpPolicy", spaces.Discrete(2), spaces.Discrete(3, start=1), ValueError, "do not start at 0"),
+        ("MlpPolicy", spaces.Discrete(2, start=1), spaces.Discrete(3), ValueError, "do not start at 0"),
         ("MlpPolicy", spaces.Discrete(2), spaces.MultiDiscrete([3, 3], start=[0, 1]), ValueError, "do not start at 0"),
     ],
 )

@@ -135,7 +135,10 @@ def run(args: argparse.Namespace) -> None:
     names = [text.rpartition("=")[0] or text for text in args.envs]
     for env, _ in args.threshold:
         if env not in names:
-            raise ValueError(f"--threshold is for {env!r}, which is none of the environments: {', '.join(names)}.")
+            raise ValueError(
+                f"--threshold is for {env!r}, which is none of the environments: {', '.join(names)}. For those of "
+                "earlier commands: python -m sb3_udrl.benchmark report DIR --threshold ENV=RETURN"
+            )
     changes: dict[str, dict[str, Any]] = {}
     for algo, change in args.hyperparams:
         changes.setdefault(algo, {}).update(change)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,12 +65,12 @@ class Line:
 
     @property
     def std(self) -> float:
-        """:return: standard deviation of what the scores are a sample of; NaN when one seed gives none"""
+        """:return: sample standard deviation of the scores; NaN when one seed gives none"""
         return float(self.scores.std(ddof=1)) if len(self.scores) > 1 else float("nan")
 
     @property
     def mean_length(self) -> float:
-        """:return: of the episodes of the evaluation after training, in environment steps"""
+        """:return: mean episode length in the evaluation after training, in environment steps"""
         return float(np.mean([record["evaluations"][-1]["lengths"] for record in self.records]))
 
     @property
@@ -172,7 +171,7 @@ class Environment:
 
     @property
     def learned(self) -> bool:
-        """:return: whether the best algorithm is better than any policy was that had learned nothing yet"""
+        """:return: whether the best algorithm's interquartile mean is above every seed's return before training"""
         return self.best > self._returns_before_training().max()
 
     def _returns_before_training(self) -> np.ndarray:
@@ -232,16 +231,17 @@ def lines_of(algo: str, records: list[Record]) -> list[Line]:
     :param records: runs in one environment
     :return: its runs, apart where their settings differ, and then with what differs in the name
     """
-    groups: dict[str, dict[int, Record]] = {}  # by what decides what comes out, and by seed
+    groups: dict[tuple[tuple[str, str], ...], dict[int, Record]] = {}  # by settings, and by seed
     for record in records:
         if record["run"]["algo"] == algo:
-            settings = json.dumps(flat_settings(record["run"]), sort_keys=True)
-            groups.setdefault(settings, {})[record["run"]["seed"]] = record
-    flat = [json.loads(settings) for settings in groups]
+            settings = tuple(sorted(flat_settings(record["run"]).items()))
+            # Once is enough: with the same settings the same seed is the same run
+            groups.setdefault(settings, {}).setdefault(record["run"]["seed"], record)
+    flat = [dict(settings) for settings in groups]
     differing = sorted({key for one in flat for key in one if any(one.get(key) != other.get(key) for other in flat)})
     lines = []
-    for settings, group in zip(flat, groups.values(), strict=True):
-        difference = ", ".join(f"{key}={settings.get(key, 'default')}" for key in differing)
+    for one, group in zip(flat, groups.values(), strict=True):
+        difference = ", ".join(f"{key}={one.get(key, 'default')}" for key in differing)
         lines.append(Line(f"{algo} ({difference})" if difference else algo, [group[seed] for seed in sorted(group)]))
     return lines
 
@@ -274,8 +274,8 @@ def common(environments: Sequence[Environment]) -> tuple[list[Environment], list
     Not every algorithm acts in every environment, and only like should be averaged with like.
 
     :param environments: what was compared
-    :return: the environments in which something was learned and the algorithms ran that ran in at least half of all,
-        and these algorithms
+    :return: environments to average over, and algorithms to compare there: those that ran in at least half of all
+        environments. All of them ran in each of the environments returned, and something was learned there
     """
     ran: dict[str, list[str]] = {}
     for environment in environments:
@@ -300,7 +300,8 @@ def improvement(environments: Sequence[Environment], ours: str, theirs: str) -> 
     :param environments: what was compared
     :param ours: an algorithm
     :param theirs: another one
-    :return: how likely a run of the one is better than a run of the other, where both ran; None where they nowhere did
+    :return: how likely a run of the one is better than a run of the other, where both ran; None where they nowhere did,
+        or are the same
     """
     pairs = [
         (one.scores, other.scores)

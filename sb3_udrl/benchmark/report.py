@@ -141,8 +141,8 @@ def report_json(
             "normalised_iqm": {
                 algo: interval_to_json(stratified_interval(overall(shared, algo))) for algo in algos if shared
             },
-            "probability_of_improvement": improvements_to_json(environments, algos),
         },
+        "probability_of_improvement": improvements_to_json(environments, algos),
         "skipped": results.skipped(),
         "failures": [{key: value for key, value in one.items() if key != "traceback"} for one in results.failures()],
         "provenance": provenance_lines(results.records()),

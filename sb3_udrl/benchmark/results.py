@@ -70,10 +70,10 @@ class Results:
         """:return: runs that failed, with reason and traceback"""
         return self._all("failures")
 
-    def skip(self, skipped: dict[tuple[str, str], str], runs: Sequence[Run] = ()) -> None:
+    def skip(self, skipped: dict[tuple[str, str], str], runs: Sequence[Run]) -> None:
         """
         :param skipped: why pairs of (environment, algorithm) have no runs
-        :param runs: of the others, which an earlier study may have skipped
+        :param runs: those of the other pairs, which are forgotten to have been skipped by an earlier study
         :raises StoreError: when that cannot be written
         """
         for env, algo in {(run.env, run.algo) for run in runs}:

@@ -17,8 +17,10 @@ def random_states_kept() -> Iterator[None]:
     """Whatever happens inside, the global random generators go on as if nothing had."""
     states = random.getstate(), np.random.get_state()
     cudnn = th.backends.cudnn.deterministic
+    # To ask a device for its state would start it
+    devices = range(th.cuda.device_count()) if th.cuda.is_initialized() else ()
     try:
-        with th.random.fork_rng(devices=range(th.cuda.device_count())):
+        with th.random.fork_rng(devices=devices):
             yield
     finally:
         random.setstate(states[0])

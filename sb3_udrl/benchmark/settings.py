@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, get_wrapper_class
 from stable_baselines3.common.preprocessing import is_image_space
 
+from sb3_udrl.wrappers import strip_progress_space
 from sb3_udrl.zoo import register
 from sb3_udrl.zoo.envs import VARIANT_OF
 from sb3_udrl.zoo.hyperparams import config_file
@@ -115,13 +117,17 @@ def policy_for(zoo_name: str, env_id: str, env_settings: dict[str, Any]) -> str:
     :raises ValueError: when the environment cannot be made so
     """
     try:
-        env = gym.make(env_id, **env_settings.get("env_kwargs", {}))
-        wrap = get_wrapper_class(dict(env_settings))
-        space = (env if wrap is None else wrap(env)).observation_space
-        env.close()
+        with contextlib.closing(gym.make(env_id, **env_settings.get("env_kwargs", {}))) as env:
+            wrap = get_wrapper_class(dict(env_settings))
+            space = (env if wrap is None else wrap(env)).observation_space
     except Exception as error:  # whatever environments and wrappers raise
-        made_with = ", ".join(f"{key}={value}" for key, value in env_settings.items()) or "its own arguments"
-        raise ValueError(f"{env_id} cannot be made with {made_with} ({type(error).__name__}: {error})") from error
+        made_with = "".join(f" with {key}={value}" for key, value in env_settings.items())
+        raise ValueError(
+            f"{env_id} cannot be made{made_with} ({type(error).__name__}: {error}): try gymnasium.make, and check "
+            "--env-kwargs and --env-wrapper."
+        ) from error
+    if zoo_name == "udrl":
+        space = strip_progress_space(space)
     kind = "MultiInput" if isinstance(space, spaces.Dict) else "Cnn" if is_image_space(space) else "Mlp"
     recurrent = f"{kind}LstmPolicy"
     return recurrent if recurrent in ALGOS[zoo_name].policy_aliases else f"{kind}Policy"

@@ -7,7 +7,6 @@ and each counts as much as any other, however many seeds it has.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -39,19 +38,27 @@ def interquartile_mean(*strata: np.ndarray, axis: int = 0) -> Any:
     """
     :param strata: scores
     :param axis: along which they lie
-    :return: the mean of the middle half of all of them
+    :return: the mean of the middle half, where each stratum weighs as much as any other
     """
     sizes = [scores.shape[axis] for scores in strata]
-    size = math.lcm(*sizes)
-    equal = [np.repeat(scores, size // own, axis=axis) for scores, own in zip(strata, sizes, strict=True)]
-    return stats.trim_mean(np.concatenate(equal, axis=axis), TRIMMED, axis=axis)
+    scores = np.concatenate(strata, axis=axis)
+    if len(set(sizes)) == 1:
+        return stats.trim_mean(scores, TRIMMED, axis=axis)
+    # scipy knows no weights: sort, and let count what lies within the middle half of all weights
+    weights = np.concatenate([np.full(size, 1 / (size * len(sizes))) for size in sizes])
+    scores = np.moveaxis(scores, axis, -1)
+    order = scores.argsort(axis=-1)
+    sorted_weights = weights[order]
+    ends = sorted_weights.cumsum(axis=-1)
+    inside = np.minimum(ends, 1 - TRIMMED) - np.maximum(ends - sorted_weights, TRIMMED)
+    return np.average(np.take_along_axis(scores, order, axis=-1), axis=-1, weights=inside.clip(min=0))
 
 
 def mean(*strata: np.ndarray, axis: int = 0) -> Any:
     """
     :param strata: scores
     :param axis: along which they lie
-    :return: the mean of all of them
+    :return: their mean, where each stratum weighs as much as any other
     """
     return np.mean([scores.mean(axis=axis) for scores in strata], axis=0)
 

@@ -14,7 +14,7 @@ PARTIAL = ".part"
 
 
 class StoreError(OSError):
-    """The store does not take what is to be written; the message says why, and what to do."""
+    """The store cannot be written to, or read; the message says why, and what to do."""
 
 
 class Store:

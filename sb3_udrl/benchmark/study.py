@@ -26,7 +26,7 @@ from sb3_udrl.benchmark.training import Unsuitable, check, train
 @dataclass(frozen=True)
 class Engine:
     """
-    How runs are run, which changes nothing of what comes out (but another device rounds otherwise).
+    How runs are run. What comes out is the same, but for the rounding of another ``device``.
 
     :param backend: joblib's: ``"loky"`` (processes of this machine), ``"ray"``, ``"dask"``
     :param jobs: how many at a time; -1 for all CPUs
@@ -124,7 +124,7 @@ def after_crash(batch: list[Run], results: Results, reason: str) -> tuple[dict[s
     outcomes = {run.name: failed.get(run.name) for run in batch if run not in left}
     suspects = [run for run in left if results.progress(run.name) is not None]
     for run in left:
-        results.stop_beating(run.name)
+        results.forget(run.name)
     if len(batch) == 1 or not suspects:
         for run in left:
             results.fail(run, f"its process was killed ({reason})", "")
@@ -192,7 +192,7 @@ def run_once(run: Run, url: str, engine: Engine, parent: int | None = None) -> s
 
     def put_tensorboard(folder: Path) -> None:
         for path in folder.rglob("events.*"):
-            with contextlib.suppress(StoreError):  # the next evaluation tries again
+            with contextlib.suppress(StoreError):  # no reason to lose the run
                 results.store.write(f"tensorboard/{run.name}/{path.name}", path.read_bytes())
 
     try:

@@ -112,7 +112,7 @@ class Evaluation(BaseCallback):
 
     def evaluate(self, n_episodes: int) -> None:
         """
-        Run the same episodes each time.
+        Run episodes in the same environments, with the same seeds, each time.
 
         :param n_episodes: how many
         """
@@ -127,9 +127,9 @@ class Evaluation(BaseCallback):
             returns, lengths = evaluate_policy(
                 self.model, self.env, n_episodes, deterministic=self.run.deterministic, return_episode_rewards=True
             )
-        assert isinstance(returns, list)
-        assert isinstance(lengths, list)
-        self._log(returns, lengths)
+            assert isinstance(returns, list)
+            assert isinstance(lengths, list)
+            self._log(returns, lengths)
         self.evaluations.append(
             {
                 "step": self.model.num_timesteps,
