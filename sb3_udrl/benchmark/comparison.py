@@ -171,8 +171,11 @@ class Environment:
 
     @property
     def learned(self) -> bool:
-        """:return: whether the best algorithm's interquartile mean is above every seed's return before training"""
-        return self.best > self._returns_before_training().max()
+        """
+        :return: whether the best algorithm is above the mean return before training, by more than one standard
+            deviation over the seeds there (one lucky policy may well be as good before)
+        """
+        return self.best - self.before_training > self._returns_before_training().std()
 
     def _returns_before_training(self) -> np.ndarray:
         return np.concatenate([line.returns[:, 0] for line in self.lines])
