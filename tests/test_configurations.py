@@ -148,7 +148,7 @@ def test_srivastava2019_is_the_authors_notebook():
 def test_the_network_sees_commands_that_have_run_out_as_zero_or_one(name):
     """The blog clips what is left at zero, the notebook the horizon at 1, where nothing has a negative reward."""
     scaling = model_of(name, "CartPole-v0").policy.command_scaling
-    scaling(th.tensor([[1.0, 1.0], [200.0, 200.0]]))  # a training batch
+    scaling.train()(th.tensor([[1.0, 1.0], [200.0, 200.0]]))  # a training batch
     scaling.eval()
     seen = scaling(th.tensor([[-3.0, -3.0], [150.0, 150.0], [250.0, 250.0]])) / scaling.scale
     th.testing.assert_close(seen, th.tensor([[0.0, 1.0], [150.0, 150.0], [200.0, 200.0]]))
