@@ -132,13 +132,6 @@ def run(args: argparse.Namespace) -> None:
     from sb3_udrl.benchmark.runs import Plan
     from sb3_udrl.benchmark.study import Engine, problems_text, run_study
 
-    names = [text.rpartition("=")[0] or text for text in args.envs]
-    for env, _ in args.threshold:
-        if env not in names:
-            raise ValueError(
-                f"--threshold is for {env!r}, which is none of the environments: {', '.join(names)}. For those of "
-                "earlier commands: python -m sb3_udrl.benchmark report DIR --threshold ENV=RETURN"
-            )
     changes: dict[str, dict[str, Any]] = {}
     for algo, change in args.hyperparams:
         changes.setdefault(algo, {}).update(change)
@@ -157,6 +150,12 @@ def run(args: argparse.Namespace) -> None:
         calibrate=args.calibrate,
         deterministic=not args.stochastic,
     )
+    for env, _ in args.threshold:
+        if env not in plan.env_names:
+            raise ValueError(
+                f"--threshold is for {env!r}, which is none of the environments: {', '.join(plan.env_names)}. For "
+                "those of earlier commands: python -m sb3_udrl.benchmark report DIR --threshold ENV=RETURN"
+            )
     engine = Engine(args.backend, args.jobs, args.device, args.save_models, args.tensorboard)
     problems = run_study(plan, args.out, engine)
     if problems:

@@ -106,6 +106,11 @@ class Plan:
     calibrate: bool = False
     deterministic: bool = True
 
+    @property
+    def env_names(self) -> list[str]:
+        """:return: what the environments are called in the report"""
+        return [text.rpartition("=")[0] or text for text in self.envs]
+
     def runs(self) -> tuple[list[Run], dict[tuple[str, str], str]]:
         """
         :return: the runs, and why some pairs of (environment, algorithm) have none
@@ -188,7 +193,7 @@ class Plan:
         labels = [algorithm.label for algorithm in algorithms]
         for what, names in (
             ("algorithm", labels),
-            ("environment", [text.rpartition("=")[0] or text for text in self.envs]),
+            ("environment", self.env_names),
         ):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:
