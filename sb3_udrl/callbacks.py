@@ -9,7 +9,7 @@ from copy import deepcopy
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
 from sb3_udrl.udrl import UDRL
@@ -25,8 +25,8 @@ class CalibrationCallback(BaseCallback):
     :param eval_freq: environment steps between evaluations
     :param n_eval_episodes: episodes for each command
     :param deterministic: whether to take the most likely actions instead of random ones
-    :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if only the
-        training env is in VecNormalize
+    :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if only its
+        observations are normalised
     :raises ImportError: when matplotlib is not installed
     """
 
@@ -49,8 +49,7 @@ class CalibrationCallback(BaseCallback):
         self._last_evaluation = 0
 
     def _on_training_start(self) -> None:
-        if self.model.get_vec_normalize_env() is not None and self._vec_normalize() is None:
-            raise ValueError("The training env is in VecNormalize, and eval_env is not: wrap it likewise.")
+        self._follow_normalization()
         self._last_evaluation = self.num_timesteps
 
     def _on_step(self) -> bool:
@@ -59,8 +58,17 @@ class CalibrationCallback(BaseCallback):
             self._log_calibration()
         return True
 
-    def _vec_normalize(self) -> VecNormalize | None:
-        return unwrap_vec_normalize(self.eval_env) if isinstance(self.eval_env, VecEnv) else None
+    def _follow_normalization(self) -> None:
+        """:raises ValueError: when the observations of training are normalised, and those of ``eval_env`` are not"""
+        ours = self.model.get_vec_normalize_env()
+        if ours is None or not ours.norm_obs:
+            return
+        theirs = unwrap_vec_normalize(self.eval_env) if isinstance(self.eval_env, VecEnv) else None
+        if theirs is None or not theirs.norm_obs:
+            raise ValueError(
+                "VecNormalize normalises the observations of training, but not of eval_env: wrap it likewise."
+            )
+        theirs.obs_rms = deepcopy(ours.obs_rms)
 
     def _log_calibration(self) -> None:
         from matplotlib.figure import Figure as MplFigure  # matplotlib is optional
@@ -68,9 +76,7 @@ class CalibrationCallback(BaseCallback):
         from sb3_udrl.plotting import plot_calibration
 
         assert isinstance(self.model, UDRL)
-        ours, theirs = self.model.get_vec_normalize_env(), self._vec_normalize()
-        if ours is not None and theirs is not None:
-            theirs.obs_rms = deepcopy(ours.obs_rms)
+        self._follow_normalization()
         records = calibrate(self.model, self.eval_env, self.commands, self.n_eval_episodes, self.deterministic)
         figure = MplFigure(figsize=(4.5, 4.5), layout="constrained")  # which pyplot does not keep open
         plot_calibration(records, figure.subplots())

@@ -136,12 +136,21 @@ def test_the_callback_normalises_as_training_does_and_leaves_no_figures_open():
     assert pyplot.get_fignums() == before
 
 
+def test_the_callback_needs_no_normalisation_where_only_rewards_are_normalised():
+    pytest.importorskip("matplotlib")
+    from sb3_udrl.callbacks import CalibrationCallback
+
+    env = VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)]), norm_obs=False)
+    callback = CalibrationCallback(CountdownEnv(10), [(5, 10)], eval_freq=20, n_eval_episodes=1)
+    assert UDRL("MlpPolicy", env, learning_starts=20, seed=0).learn(50, callback).num_timesteps == 50
+
+
 def test_the_callback_refuses_what_cannot_work_before_training():
     pytest.importorskip("matplotlib")
     from sb3_udrl.callbacks import CalibrationCallback
 
     model = UDRL("MlpPolicy", VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)])), seed=0)
-    with pytest.raises(ValueError, match="eval_env is not: wrap it likewise"):
+    with pytest.raises(ValueError, match="not of eval_env: wrap it likewise"):
         model.learn(10, CalibrationCallback(CountdownEnv(10), [(5, 10)]))
     assert model.num_timesteps == 0
 
