@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from sb3_udrl.benchmark.comparison import Environment, Line, overall
+from sb3_udrl.benchmark.comparison import Environment, overall
+from sb3_udrl.benchmark.lines import Line
 from sb3_udrl.benchmark.statistics import Interval, performance_profile, stratified_interval
 from sb3_udrl.plotting import plot_calibration
 

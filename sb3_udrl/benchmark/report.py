@@ -14,18 +14,17 @@ import numpy as np
 
 from sb3_udrl.benchmark.comparison import (
     Environment,
-    Line,
     common,
     compare,
     improvement,
     improvements_to_json,
-    interval_to_json,
     overall,
 )
 from sb3_udrl.benchmark.figures import draw_all, picture
+from sb3_udrl.benchmark.lines import Line
 from sb3_udrl.benchmark.results import Record, Results
 from sb3_udrl.benchmark.runs import file_name
-from sb3_udrl.benchmark.statistics import Interval, median_with_never, stratified_interval
+from sb3_udrl.benchmark.statistics import Interval, interval_to_json, median_with_never, stratified_interval
 from sb3_udrl.benchmark.storage import Store
 from sb3_udrl.evaluation import mean_absolute_error
 

@@ -133,3 +133,27 @@ def first_reaching(mean_returns: Sequence[float], when: Sequence[float], thresho
     :return: when it was reached first; None for never
     """
     return next((at for at, value in zip(when, mean_returns, strict=True) if value >= threshold), None)
+
+
+def number(value: float) -> float | None:
+    """
+    :param value: a number
+    :return: the same as JSON can hold it
+    """
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def numbers(values: Any) -> Any:
+    """
+    :param values: a number, or an array of them
+    :return: the same as JSON can hold it
+    """
+    return [number(value) for value in values] if np.ndim(values) else number(values)
+
+
+def interval_to_json(interval: Interval) -> dict[str, Any]:
+    """
+    :param interval: an estimate
+    :return: the same as JSON can hold it
+    """
+    return {key: numbers(value) for key, value in interval._asdict().items()}
