@@ -7,12 +7,14 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
@@ -44,7 +46,8 @@ def number_range(text: str) -> list[float]:
         if ":" not in text:
             return [float(part) for part in text.split(",")]
         start, stop, step = (float(part) for part in text.split(":"))
-        numbers: list[float] = np.arange(start, stop + step / 2, step).tolist()
+        # A little further, so that rounding does not leave out the end
+        numbers: list[float] = np.arange(start, stop + step * 1e-6, step).tolist()
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"write start:stop:step, or numbers with commas, not {text!r}") from None
     if not numbers:
@@ -99,6 +102,47 @@ def check_env(env_id: str) -> None:
         sys.exit(f"{error}. To list those there are: python -c 'import gymnasium; gymnasium.pprint_registry()'")
 
 
+def check_video(env_id: str) -> None:
+    """
+    End with a sentence when no video can be recorded.
+
+    :param env_id: Gymnasium environment id
+    """
+    if importlib.util.find_spec("moviepy") is None:
+        sys.exit("--video needs moviepy: pip install moviepy")
+    try:
+        env = gym.make(env_id, render_mode="rgb_array")
+        env.reset()
+        frame = env.render()
+        env.close()
+    except (gym.error.Error, TypeError) as error:  # the latter where it knows no render_mode
+        sys.exit(f"--video: {env_id} cannot be drawn. {error}")
+    if not isinstance(frame, np.ndarray):
+        sys.exit(f"--video: {env_id} draws no pictures (render_mode='rgb_array'). Leave --video out.")
+
+
+def check_folder(out: Path) -> None:
+    """
+    Make the folder, or end with a sentence where that cannot be done.
+
+    :param out: folder for what comes out
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"--out {out}: nothing can be saved there ({error}). Name another folder.")
+
+
+def policy_for(space: gym.Space[Any]) -> str:
+    """
+    :param space: of observations
+    :return: the policy that SB3 has for it
+    """
+    if isinstance(space, gym.spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+
+
 def asked_command(args: argparse.Namespace, own: Command) -> Command:
     """
     End with a sentence when nobody can obey it.
@@ -124,18 +168,18 @@ def train(args: argparse.Namespace) -> None:
     check_env(args.env)
     # What cannot work is not found out after training
     asked_command(args, own=Command(0.0, 1.0))
-    if args.video and importlib.util.find_spec("moviepy") is None:
-        sys.exit("--video needs moviepy: pip install moviepy")
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"--out {args.out}: the model cannot be saved there ({error}). Name another folder.")
+    if args.video:
+        check_video(args.env)
+    check_folder(args.out)
     progress_bar = all(importlib.util.find_spec(name) for name in ("rich", "tqdm"))
     if not progress_bar:
         print('For a progress bar: pip install "sb3-udrl[extra]"')
     print(f"Training UDRL on {args.env} for {args.timesteps:,} steps (seed {args.seed}, {args.n_envs} envs)")
-    model = UDRL("MlpPolicy", make_vec_env(args.env, args.n_envs, seed=args.seed), seed=args.seed)
+    training_env = make_vec_env(args.env, args.n_envs, seed=args.seed)
+    model = UDRL(policy_for(training_env.observation_space), training_env, seed=args.seed)
     model.learn(args.timesteps, progress_bar=progress_bar)
+    if model._n_updates == 0:
+        print(f"Nothing was learned: that begins after learning_starts={model.learning_starts}. Use more --timesteps.")
 
     if args.desired_return is not None or args.desired_horizon is not None:
         model.set_command(*asked_command(args, own=model.command))
@@ -173,7 +217,7 @@ def record_video(model: UDRL, env_id: str, folder: Path) -> Path:
     prefix = f"udrl-{env_id.replace('/', '-')}"
     env = VecVideoRecorder(env, str(folder), lambda step: step == 0, video_length=length, name_prefix=prefix)
     observation, state, episode_start = env.reset(), None, np.ones(1, dtype=bool)
-    while True:
+    for _ in range(length):
         action, state = model.predict(observation, state, episode_start, deterministic=True)  # type: ignore[arg-type]
         observation, _, episode_start, _ = env.step(action)
         if episode_start[0]:
@@ -206,7 +250,12 @@ def run_calibration(args: argparse.Namespace) -> None:
         commands = checked_commands(zip(args.returns, horizons, strict=True))
     except ValueError as error:
         sys.exit(str(error))
-    records = calibrate(model, env, commands, args.n_eval_episodes, progress_bar=progress_bar)
+    if args.out is not None:
+        check_folder(args.out)
+    try:
+        records = calibrate(model, env, commands, args.n_eval_episodes, progress_bar=progress_bar)
+    except ValueError as error:
+        sys.exit(f"{args.model} cannot play {args.env}: {error}")
     print("desired return | horizon | achieved return | length")
     for record in records:
         print(
@@ -216,15 +265,22 @@ def run_calibration(args: argparse.Namespace) -> None:
     if any(args.returns):
         print(f"Mean error relative to the command: {100 * mean_absolute_error(records):.1f} %")
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "calibration.json").write_text(json.dumps(records, indent=1))
-        if importlib.util.find_spec("matplotlib"):
-            from sb3_udrl.plotting import plot_calibration
+        write_calibration(records, args.out)
 
-            figure = plot_calibration(records).get_figure(root=True)
-            assert figure is not None
-            figure.savefig(args.out / "calibration.png", dpi=150)
-        print(f"Written to {args.out}")
+
+def write_calibration(records: list[dict[str, Any]], out: Path) -> None:
+    """
+    :param records: what :func:`sb3_udrl.evaluation.calibrate` returned
+    :param out: folder for calibration.json and, with matplotlib, calibration.png
+    """
+    (out / "calibration.json").write_text(json.dumps(records, indent=1))
+    if importlib.util.find_spec("matplotlib"):
+        from sb3_udrl.plotting import plot_calibration
+
+        figure = plot_calibration(records).get_figure(root=True)
+        assert figure is not None
+        figure.savefig(out / "calibration.png", dpi=150)
+    print(f"Written to {out}")
 
 
 def main(arguments: list[str] | None = None) -> None:

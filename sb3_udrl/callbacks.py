@@ -19,14 +19,14 @@ class CalibrationCallback(BaseCallback):
     """
     Logs the calibration picture to TensorBoard while training, and its mean error to all logs.
 
-    :param eval_env: environment to evaluate in; not the one that is trained in. With VecNormalize if that has it; its
-        statistics are then those of training
+    :param eval_env: environment to evaluate in; not the one that is trained in. With VecNormalize just if that has it;
+        its statistics are then those of training, and evaluation does not move them
     :param commands: pairs of (desired_return, desired_horizon)
     :param eval_freq: environment steps between evaluations
     :param n_eval_episodes: episodes for each command
     :param deterministic: whether to take the most likely actions instead of random ones
-    :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if only its
-        observations are normalised
+    :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if the
+        observations of only one of the two are normalised
     :raises ImportError: when matplotlib is not installed
     """
 
@@ -59,15 +59,20 @@ class CalibrationCallback(BaseCallback):
         return True
 
     def _follow_normalization(self) -> None:
-        """:raises ValueError: when the observations of training are normalised, and those of ``eval_env`` are not"""
+        """:raises ValueError: when only one of training and ``eval_env`` has its observations normalised"""
         ours = self.model.get_vec_normalize_env()
-        if ours is None or not ours.norm_obs:
-            return
         theirs = unwrap_vec_normalize(self.eval_env) if isinstance(self.eval_env, VecEnv) else None
+        if ours is None or not ours.norm_obs:
+            if theirs is not None and theirs.norm_obs:
+                raise ValueError(
+                    "VecNormalize normalises the observations of eval_env, but not of training: wrap it likewise."
+                )
+            return
         if theirs is None or not theirs.norm_obs:
             raise ValueError(
                 "VecNormalize normalises the observations of training, but not of eval_env: wrap it likewise."
             )
+        theirs.training = False
         theirs.obs_rms = deepcopy(ours.obs_rms)
 
     def _log_calibration(self) -> None:

@@ -72,7 +72,7 @@ def calibrate(
     :param commands: pairs of (desired_return, desired_horizon)
     :param n_eval_episodes: number of episodes for each
     :param deterministic: whether to take the most likely actions instead of random ones
-    :param progress_bar: whether to show a progress bar (needs tqdm and rich)
+    :param progress_bar: whether to show a progress bar (needs tqdm)
     :return: a record for each command, see :func:`evaluate_command`
     :raises ValueError: when there are no commands, or one that nobody could obey
     """

@@ -237,6 +237,17 @@ def test_a_dip_far_below_where_curves_start_and_end_leaves_room_for_the_rest(dip
     assert left.get_ylim()[0] == pytest.approx(bottom, abs=1)
 
 
+def test_curves_leave_out_the_evaluation_after_training_where_it_plays_other_episodes():
+    record = record_of("Pendulum-v1", "udrl", 0, [-900, -500, -200, -200])
+    [line] = compare([record], {})[0].lines
+    assert line.curve[0].tolist() == STEPS
+    record["evaluations"][-1] |= {"returns": [-400, -300, -200, -100, 0], "lengths": [6] * 5}
+    [line] = compare([record], {})[0].lines
+    assert (line.curve[0].tolist(), line.curve[1].value.tolist()) == (STEPS[:-1], [-900, -500, -200])
+    assert line.curve_by_time[0][-1] == STEPS[-2] / 10
+    assert line.scores.tolist() == [-200]
+
+
 def test_styles_differ_without_colours_however_many_algorithms_there_are():
     records = [record_of("CartPole-v1", f"udrl_{i}", 0, [1, 2, 3, 4]) for i in range(3 * len(STYLES))]
     styles = styles_of(compare(records, {}))

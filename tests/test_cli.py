@@ -2,10 +2,13 @@
 
 import re
 
+import gymnasium as gym
+import numpy as np
 import pytest
+from toy_envs import CountdownEnv
 
 from sb3_udrl import UDRL
-from sb3_udrl.__main__ import main
+from sb3_udrl.__main__ import main, number_range, policy_for
 
 
 def test_it_trains_evaluates_saves_and_says_where(tmp_path, capsys):
@@ -34,7 +37,7 @@ def test_the_command_of_the_evaluation_can_be_chosen_and_is_saved(tmp_path, caps
         (["--desired-return", "nan"], "must be finite"),
         (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns=1"], "nothing.zip cannot be loaded"),
         (["calibrate", "nothing.zip", "--env", "CartPole-v1", "--returns", "10:0:5"], "no number lies in '10:0:5'"),
-        (["--out", "/proc/nowhere"], "--out /proc/nowhere: the model cannot be saved there"),
+        (["--out", "/proc/nowhere"], "--out /proc/nowhere: nothing can be saved there"),
     ],
 )
 def test_bad_arguments_end_with_a_sentence_before_training(arguments, message, monkeypatch, capsys):
@@ -42,6 +45,40 @@ def test_bad_arguments_end_with_a_sentence_before_training(arguments, message, m
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert re.search(message, f"{end.value}{capsys.readouterr().err}")  # argparse prints its own
+
+
+def test_the_policy_is_the_one_that_the_observations_need():
+    image = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
+    spaces = [gym.spaces.Box(-1, 1, (3,)), image, gym.spaces.Dict({"image": image})]
+    assert [policy_for(space) for space in spaces] == ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("50:150:50", [50, 100, 150]), ("0:11:4", [0, 4, 8]), ("0:1:.1", np.linspace(0, 1, 11)), ("3,1", [3, 1])],
+)
+def test_a_range_ends_where_it_says(text, numbers):
+    assert number_range(text) == pytest.approx(list(numbers))
+
+
+def test_too_few_steps_to_learn_anything_are_said(tmp_path, capsys):
+    main(["--timesteps", "16", "--n-eval-episodes", "1", "--out", str(tmp_path)])
+    assert "Nothing was learned" in capsys.readouterr().out
+
+
+def test_a_model_that_does_not_fit_the_environment_ends_with_a_sentence(tmp_path):
+    UDRL("MlpPolicy", "CartPole-v1", seed=0).save(tmp_path / "model.zip")
+    with pytest.raises(SystemExit, match="cannot play Pendulum-v1"):
+        main(["calibrate", str(tmp_path / "model.zip"), "--env", "Pendulum-v1", "--returns", "5"])
+
+
+def test_what_cannot_be_drawn_is_not_trained_for_a_video(monkeypatch):
+    pytest.importorskip("moviepy")
+    monkeypatch.setattr(UDRL, "learn", None)
+    spec = gym.envs.registration.EnvSpec("Dark-v0", entry_point=lambda: CountdownEnv(10))
+    monkeypatch.setitem(gym.registry, "Dark-v0", spec)
+    with pytest.raises(SystemExit, match="Dark-v0 cannot be drawn"):
+        main(["--env", "Dark-v0", "--video"])
 
 
 def test_a_video_is_recorded_where_rendering_is_possible(tmp_path, capsys):

@@ -103,6 +103,10 @@ def test_the_picture_shows_each_command_and_the_identity_line():
     # Several models: one point for each command
     ax = plot_calibration([*records, *({**record, "mean_return": 0.0} for record in records)])
     assert ax.containers[0].lines[0].get_ydata().tolist() == [1.0, 1.5, 2.5]
+    # The same returns within other horizons are other commands
+    ax = plot_calibration([*records, *({**record, "desired_horizon": 99, "mean_return": 9.0} for record in records)])
+    assert [box.lines[0].get_ydata().tolist() for box in ax.containers] == [[2, 3, 5], [9, 9, 9]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()][1] == "within 99 steps"
     matplotlib.pyplot.close("all")
     with pytest.raises(ValueError, match="nothing to draw"):
         plot_calibration([])
@@ -129,7 +133,6 @@ def test_the_callback_normalises_as_training_does_and_leaves_no_figures_open():
     before = pyplot.get_fignums()
 
     env, eval_env = (VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)]), norm_reward=False) for _ in range(2))
-    eval_env.training = False
     model = UDRL("MlpPolicy", env, learning_starts=20, seed=0)
     model.learn(100, CalibrationCallback(eval_env, [(0, 10)], eval_freq=100, n_eval_episodes=1))
     assert np.array_equal(eval_env.obs_rms.mean, env.obs_rms.mean)
@@ -152,6 +155,9 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     model = UDRL("MlpPolicy", VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)])), seed=0)
     with pytest.raises(ValueError, match="not of eval_env: wrap it likewise"):
         model.learn(10, CalibrationCallback(CountdownEnv(10), [(5, 10)]))
+    model = UDRL("MlpPolicy", CountdownEnv(10), seed=0)
+    with pytest.raises(ValueError, match="not of training: wrap it likewise"):
+        model.learn(10, CalibrationCallback(VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)])), [(5, 10)]))
     assert model.num_timesteps == 0
 
     with pytest.raises(ValueError, match="no commands"):

@@ -183,7 +183,7 @@ def picture(figure: Figure, suffix: str) -> bytes:
 
 def _curves_by_steps(axes: Axes, env: Environment, styles: Styles) -> None:
     for line in env.lines:
-        _band(axes, line.steps, line.curve, styles[line.algo], line.algo)
+        _band(axes, *line.curve, styles[line.algo], line.algo)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.set_xlim(left=0)
     _threshold(axes, env)
@@ -191,8 +191,9 @@ def _curves_by_steps(axes: Axes, env: Environment, styles: Styles) -> None:
 
 def _cut_dips(axes: Axes, lines: Sequence[Line]) -> None:
     """Leave room for the rest where one curve dips far below all starts and ends."""
-    lows = [np.fmin(line.curve.value, line.curve.low) for line in lines]  # one seed has no interval
-    highs = [np.fmax(line.curve.value, line.curve.high) for line in lines]
+    curves = [line.curve[1] for line in lines]
+    lows = [np.fmin(curve.value, curve.low) for curve in curves]  # one seed has no interval
+    highs = [np.fmax(curve.value, curve.high) for curve in curves]
     base = min(low[[0, -1]].min() for low in lows)
     bottom = base - (max(high.max() for high in highs) - base) / 4
     if min(low.min() for low in lows) < bottom:

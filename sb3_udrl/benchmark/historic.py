@@ -127,6 +127,8 @@ def main() -> None:
     parser.add_argument("--command", type=float, nargs=2, required=True, help="return and horizon to ask for")
     parser.add_argument("--out", type=Path, required=True, help="results file, one JSON object per line")
     args = parser.parse_args()
+    if Path(args.conf_file).is_file():
+        args.conf_file = str(Path(args.conf_file).resolve())  # it is read in another folder
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.touch()
     results = [json.loads(line) for line in args.out.read_text().splitlines()]

@@ -82,17 +82,27 @@ class Line:
         """:return: interquartile mean of the scores"""
         return stratified_interval([self.scores])
 
+    @property
+    def n_curve(self) -> int:
+        """
+        :return: how many evaluations make a curve: where the one after training plays more episodes than those before,
+            other episodes would look like a step, so all but that one
+        """
+        *_, before, last = self.records[0]["evaluations"]
+        return len(self.steps) - (len(self.steps) > 2 and len(last["returns"]) != len(before["returns"]))
+
     @cached_property
-    def curve(self) -> Interval:
-        """:return: interquartile mean of the returns at each evaluation"""
-        return stratified_interval([self.returns])
+    def curve(self) -> tuple[np.ndarray, Interval]:
+        """:return: environment steps, and the interquartile mean of the returns then"""
+        return self.steps[: self.n_curve], stratified_interval([self.returns[:, : self.n_curve]])
 
     @cached_property
     def curve_by_time(self) -> tuple[np.ndarray, Interval]:
         """:return: seconds, up to the end of the fastest seed, and the interquartile mean of the returns then"""
-        seconds = np.linspace(0, self.seconds[:, -1].min(), N_TIMES)
-        returns = [np.interp(seconds, at, values) for at, values in zip(self.seconds, self.returns, strict=True)]
-        return seconds, stratified_interval([np.array(returns)])
+        times, returns = self.seconds[:, : self.n_curve], self.returns[:, : self.n_curve]
+        seconds = np.linspace(0, times[:, -1].min(), N_TIMES)
+        rows = [np.interp(seconds, at, values) for at, values in zip(times, returns, strict=True)]
+        return seconds, stratified_interval([np.array(rows)])
 
     def reaching(self, threshold: float, by: str) -> list[float | None]:
         """
@@ -119,7 +129,7 @@ class Line:
         :return: all of it
         """
         worst = int(self.scores.argmin())
-        seconds, by_time = self.curve_by_time
+        (steps, curve), (seconds, by_time) = self.curve, self.curve_by_time
         content: dict[str, Any] = {
             "algo": self.algo,
             "settings": {key: value for key, value in self.run.items() if key not in SEED_KEYS},
@@ -129,7 +139,7 @@ class Line:
             "mean": number(self.scores.mean()),
             "std": number(self.std),
             "worst_seed": {"seed": self.seeds[worst], "score": number(self.scores[worst])},
-            "curve": {"steps": self.steps.tolist(), **interval_to_json(self.curve)},
+            "curve": {"steps": steps.tolist(), **interval_to_json(curve)},
             "curve_by_time": {"seconds": numbers(seconds), **interval_to_json(by_time)},
             "mean_length": number(self.mean_length),
             "seconds": {phase: number(value) for phase, value in self.mean_seconds().items()},

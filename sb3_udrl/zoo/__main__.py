@@ -60,7 +60,7 @@ def with_config(arguments: list[str]) -> list[str]:
         try:
             name = str(config_file(name))
         except FileNotFoundError as error:
-            is_module = not name.endswith((".yml", ".yaml")) and importlib.util.find_spec(name) is not None
+            is_module = not name.endswith((".py", ".yml", ".yaml")) and importlib.util.find_spec(name) is not None
             if not is_module:
                 sys.exit(f"--conf-file: {error}")
     return ["--algo", known.algo, "--conf-file", name, *others]
@@ -68,16 +68,21 @@ def with_config(arguments: list[str]) -> list[str]:
 
 def check_trial(arguments: list[str]) -> None:
     """
-    End with a sentence for the one trial that rl_zoo3 2.9.2 silently ignores.
+    End with a sentence for a trial that rl_zoo3 2.9.2 silently ignores.
 
     :param arguments: of ``train``
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--trial-id", type=int)
-    if parser.parse_known_args(arguments)[0].trial_id == 0:
+    parser.add_argument("--study-name")
+    parser.add_argument("--storage")
+    known, _ = parser.parse_known_args(arguments)
+    if known.trial_id == 0:
         sys.exit(
             "--trial-id 0: rl_zoo3 takes trial 0 for none, and would train without its settings. Use another trial."
         )
+    if known.trial_id is not None and not (known.storage and known.study_name):
+        sys.exit(f"--trial-id {known.trial_id}: trial of what? Say --storage and --study-name, too.")
 
 
 def prepare_storage(arguments: list[str]) -> None:
@@ -109,6 +114,8 @@ def prepare_storage(arguments: list[str]) -> None:
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
     """
+    End with a sentence when an agent is commanded that takes no commands.
+
     :param arguments: of a command that plays a trained agent
     :return: those that the Zoo knows, and those that are a UDRL command
     """
@@ -117,6 +124,10 @@ def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
     parser.add_argument("--desired-horizon", type=float)
     wanted, others = parser.parse_known_args(arguments)
     ours = [f"--{key.replace('_', '-')}={value}" for key, value in vars(wanted).items() if value is not None]
+    parser.add_argument("--algo", default="ppo")
+    algo = parser.parse_known_args(arguments)[0].algo
+    if ours and algo != "udrl":
+        sys.exit(f"{ours[0]} is a command for UDRL, but the agent is one of --algo {algo}. Leave it out.")
     return others, ours
 
 
@@ -205,8 +216,9 @@ def main() -> None:
         run(name, arguments)
     except ModuleNotFoundError as error:
         sys.exit(
-            f"{name} needs the module {error.name}, which is not installed. The RL Zoo, and what it imports without "
-            'demanding it, come with: pip install "sb3-udrl[zoo]"'
+            f"{name} needs the module {error.name}, which is not installed. If it is the RL Zoo's, it comes with: "
+            'pip install "sb3-udrl[zoo]"; otherwise install it, or look for a slip of the pen in --gym-packages or '
+            "--conf-file."
         )
 
 
