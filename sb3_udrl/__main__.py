@@ -14,12 +14,12 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from sb3_udrl.commands import Command
 from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
+from sb3_udrl.policies import policy_name
 from sb3_udrl.udrl import UDRL
 
 EVALUATION_SEED = 1_000_000  # far away from training seeds
@@ -133,16 +133,6 @@ def check_folder(out: Path) -> None:
         sys.exit(f"--out {out}: nothing can be saved there ({error}). Name another folder.")
 
 
-def policy_for(space: gym.Space[Any]) -> str:
-    """
-    :param space: of observations
-    :return: the policy that SB3 has for it
-    """
-    if isinstance(space, gym.spaces.Dict):
-        return "MultiInputPolicy"
-    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
-
-
 def asked_command(args: argparse.Namespace, own: Command) -> Command:
     """
     End with a sentence when nobody can obey it.
@@ -176,7 +166,7 @@ def train(args: argparse.Namespace) -> None:
         print('For a progress bar: pip install "sb3-udrl[extra]"')
     print(f"Training UDRL on {args.env} for {args.timesteps:,} steps (seed {args.seed}, {args.n_envs} envs)")
     training_env = make_vec_env(args.env, args.n_envs, seed=args.seed)
-    model = UDRL(policy_for(training_env.observation_space), training_env, seed=args.seed)
+    model = UDRL(policy_name(training_env.observation_space), training_env, seed=args.seed)
     model.learn(args.timesteps, progress_bar=progress_bar)
     if model._n_updates == 0:
         print(f"Nothing was learned: that begins after learning_starts={model.learning_starts}. Use more --timesteps.")

@@ -62,18 +62,15 @@ class CalibrationCallback(BaseCallback):
         """:raises ValueError: when only one of training and ``eval_env`` has its observations normalised"""
         ours = self.model.get_vec_normalize_env()
         theirs = unwrap_vec_normalize(self.eval_env) if isinstance(self.eval_env, VecEnv) else None
-        if ours is None or not ours.norm_obs:
-            if theirs is not None and theirs.norm_obs:
-                raise ValueError(
-                    "VecNormalize normalises the observations of eval_env, but not of training: wrap it likewise."
-                )
-            return
-        if theirs is None or not theirs.norm_obs:
+        ours_are, theirs_are = (env is not None and env.norm_obs for env in (ours, theirs))
+        if ours_are != theirs_are:
+            one, other = ("training", "eval_env") if ours_are else ("eval_env", "training")
             raise ValueError(
-                "VecNormalize normalises the observations of training, but not of eval_env: wrap it likewise."
+                f"VecNormalize normalises the observations of {one}, but not of {other}: wrap it likewise."
             )
-        theirs.training = False
-        theirs.obs_rms = deepcopy(ours.obs_rms)
+        if ours is not None and theirs is not None and ours_are:
+            theirs.training = False
+            theirs.obs_rms = deepcopy(ours.obs_rms)
 
     def _log_calibration(self) -> None:
         from matplotlib.figure import Figure as MplFigure  # matplotlib is optional

@@ -8,7 +8,8 @@ import pytest
 from toy_envs import CountdownEnv
 
 from sb3_udrl import UDRL
-from sb3_udrl.__main__ import main, number_range, policy_for
+from sb3_udrl.__main__ import main, number_range
+from sb3_udrl.policies import policy_name
 
 
 def test_it_trains_evaluates_saves_and_says_where(tmp_path, capsys):
@@ -50,7 +51,7 @@ def test_bad_arguments_end_with_a_sentence_before_training(arguments, message, m
 def test_the_policy_is_the_one_that_the_observations_need():
     image = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
     spaces = [gym.spaces.Box(-1, 1, (3,)), image, gym.spaces.Dict({"image": image})]
-    assert [policy_for(space) for space in spaces] == ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
+    assert [policy_name(space) for space in spaces] == ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ class Line:
             other episodes would look like a step, so all but that one
         """
         *_, before, last = self.records[0]["evaluations"]
-        return len(self.steps) - (len(self.steps) > 2 and len(last["returns"]) != len(before["returns"]))
+        plays_others = len(last["returns"]) != len(before["returns"])
+        return len(self.steps) - 1 if plays_others and len(self.steps) > 2 else len(self.steps)
 
     @cached_property
     def curve(self) -> tuple[np.ndarray, Interval]:

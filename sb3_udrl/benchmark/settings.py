@@ -12,11 +12,10 @@ from typing import Any
 import gymnasium as gym
 import rl_zoo3
 import yaml
-from gymnasium import spaces
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, get_wrapper_class
-from stable_baselines3.common.preprocessing import is_image_space
 
+from sb3_udrl.policies import policy_name
 from sb3_udrl.wrappers import strip_progress_space
 from sb3_udrl.zoo import register
 from sb3_udrl.zoo.envs import VARIANT_OF
@@ -128,6 +127,6 @@ def policy_for(zoo_name: str, env_id: str, env_settings: dict[str, Any]) -> str:
         ) from error
     if zoo_name == "udrl":
         space = strip_progress_space(space)
-    kind = "MultiInput" if isinstance(space, spaces.Dict) else "Cnn" if is_image_space(space) else "Mlp"
-    recurrent = f"{kind}LstmPolicy"
-    return recurrent if recurrent in ALGOS[zoo_name].policy_aliases else f"{kind}Policy"
+    name = policy_name(space)
+    recurrent = name.replace("Policy", "LstmPolicy")
+    return recurrent if recurrent in ALGOS[zoo_name].policy_aliases else name
