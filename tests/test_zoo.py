@@ -252,10 +252,7 @@ def test_the_stock_commands_know_udrl_by_a_module_of_the_users(tmp_path):
         (["train", "--algo", "udrl", "--trial-id", "0"], "rl_zoo3 takes trial 0 for none"),
         (["train", "--algo", "udrl", "--trial-id", "3"], "Say --storage and --study-name"),
         (["train", "--algo", "udrl", "--conf-file", "mine.py"], "There is no configuration 'mine.py'"),
-        (
-            ["enjoy", "--algo", "ppo", "--desired-return", "20"],
-            "the agent is one of --algo ppo",
-        ),
+        (["enjoy", "--algo", "ppo", "--desired-return", "20"], "the agent is one of --algo ppo"),
         (["train", "--algo", "udrl", "--conf-file", "udrl_nonsense"], "There is no configuration 'udrl_nonsense'"),
         (["train", "--algo", "udrl", "--conf-file", "typo.yml"], "There is no configuration 'typo.yml'"),
     ],
