@@ -34,6 +34,7 @@ from sb3_udrl.commands import (
     keep_one_pace,
 )
 from sb3_udrl.episodes import Episode, EpisodeAccumulator, Observations, observation_dict
+from sb3_udrl.exploration import RandomActions
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
 from sb3_udrl.relabeling import RELABELINGS, HindsightRelabeling, Relabeling
@@ -98,7 +99,9 @@ class UDRL(BaseAlgorithm):
         ``achievable_expectile``
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
-    :param exploration_eps: probability of a uniformly random action while collecting
+    :param exploration_eps: probability that at a step of training a uniformly random action begins
+    :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
+        Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
     :param stats_window_size: how many episodes the logged means of return and length look back on
     :param tensorboard_log: where to log for TensorBoard; None not to
@@ -137,6 +140,7 @@ class UDRL(BaseAlgorithm):
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,
         exploration_eps: float = 0.0,
+        exploration_duration: int = 1,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -183,6 +187,7 @@ class UDRL(BaseAlgorithm):
         self.ent_coef = ent_coef
         self.max_grad_norm = max_grad_norm
         self.exploration_eps = exploration_eps
+        self.exploration_duration = exploration_duration
 
         self._user_command = False  # whether the user chose the evaluation command
         # Progress of the rollout under way, which learn() may leave unfinished
@@ -226,6 +231,7 @@ class UDRL(BaseAlgorithm):
         self._learning_starts = _to_train_freq("learning_starts", self.learning_starts, minimum=0)
         self._sampler = resolve_variant("command_sampler", self.command_sampler, COMMAND_SAMPLERS, CommandSampler)
         self._schedule = self._resolve_schedule()
+        self._exploration = RandomActions(self.n_envs, self.exploration_eps, self.exploration_duration)
         self._episodes = EpisodeAccumulator(self.n_envs)
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]
@@ -275,8 +281,6 @@ class UDRL(BaseAlgorithm):
         if not (self.batch_size >= 1 and float(self.batch_size).is_integer()):
             raise ValueError(f"batch_size={self.batch_size}: use a whole number of examples, at least one.")
         self.batch_size = int(self.batch_size)
-        if not 0 <= self.exploration_eps <= 1:
-            raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={self.max_grad_norm} must be positive, or None not to clip gradients.")
         if self.advantage_temperature is not None and not self.advantage_temperature > 0:
@@ -474,8 +478,6 @@ class UDRL(BaseAlgorithm):
         assert self._last_obs is not None
         commands = self._episodes.commands
         random = np.array([command is None for command in commands])
-        if self.exploration_eps > 0:
-            random |= self._rng.random(self.n_envs) < self.exploration_eps
         if random.all():
             return self._random_actions(self.n_envs)
         asked = np.array([command or Command(0.0, 1.0) for command in commands])
@@ -483,6 +485,9 @@ class UDRL(BaseAlgorithm):
         actions = self.policy.act(self._last_obs, remaining)
         if random.any():
             actions[random] = self._random_actions(int(random.sum()))
+        if self.exploration_eps > 0:
+            starts = self._episodes.steps_so_far == 0
+            actions = self._exploration.replace(actions, self._random_actions, starts, self._rng)
         return actions
 
     def _random_actions(self, n: int) -> np.ndarray:
@@ -704,6 +709,7 @@ class UDRL(BaseAlgorithm):
             *super()._excluded_save_params(),
             "_rng",
             "_episodes",
+            "_exploration",
             "_sampler",
             "_schedule",
             "_train_freq",

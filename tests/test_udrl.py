@@ -475,6 +475,8 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"train_freq": (2, "epoch")}, r"train_freq=\(2, 'epoch'\)"),
         ({"learning_starts": (-1, "episode")}, "learning_starts="),
         ({"exploration_eps": 1.1}, "exploration_eps=1.1"),
+        ({"exploration_duration": 0}, "exploration_duration=0"),
+        ({"exploration_duration": 2.5}, "exploration_duration=2.5"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
         ({"ent_coef": np.inf}, "ent_coef=inf"),
         ({"segments": 2.0}, "segments=2.0"),
