@@ -15,17 +15,13 @@ class RandomActions:
     found by single random actions: the policy's next ones undo it.
 
     :param n_envs: number of environments
-    :param eps: probability that one begins at a step at which none is held
     :param duration: for how many environment steps each is held at most: uniform from 1, and never beyond its episode
-    :raises ValueError: when ``eps`` is not a probability, or ``duration`` is not a whole number of at least one step
+    :raises ValueError: when ``duration`` is not a whole number of at least one step
     """
 
-    def __init__(self, n_envs: int, eps: float, duration: int) -> None:
-        if not 0 <= eps <= 1:
-            raise ValueError(f"exploration_eps={eps} is a probability: use a value from 0 to 1.")
+    def __init__(self, n_envs: int, duration: int) -> None:
         if not (duration >= 1 and float(duration).is_integer()):
             raise ValueError(f"exploration_duration={duration}: use a whole number of environment steps, at least one.")
-        self.eps = eps
         self.duration = int(duration)
         self._steps_left = np.zeros(n_envs, dtype=np.int64)
         self._held: dict[int, np.ndarray] = {}
@@ -33,19 +29,21 @@ class RandomActions:
     def replace(
         self,
         actions: np.ndarray,
+        eps: float,
         draw: Callable[[int], np.ndarray],
         episode_starts: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
         """
         :param actions: what the policy would do in this step, shape (n_envs, *action_shape)
+        :param eps: probability that a random action begins where none is held
         :param draw: makes that many random actions, shape (n, *action_shape)
         :param episode_starts: whether an episode starts with this step, shape (n_envs,)
         :param rng: source of randomness
         :return: the same array, with what is done
         """
         self._steps_left[episode_starts] = 0
-        begins = (self._steps_left == 0) & (rng.random(len(actions)) < self.eps)
+        begins = (self._steps_left == 0) & (rng.random(len(actions)) < eps)
         for i in np.flatnonzero(begins).tolist():
             self._held[i] = draw(1)[0]
             self._steps_left[i] = rng.integers(1, self.duration, endpoint=True)

@@ -99,7 +99,8 @@ class UDRL(BaseAlgorithm):
         ``achievable_expectile``
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
-    :param exploration_eps: probability that at a step of training a uniformly random action begins
+    :param exploration_eps: probability that at a step of training a uniformly random action begins; falls to 0 with the
+        remaining progress, so that what is remembered in the end is what the policy does
     :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
         Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
@@ -231,7 +232,7 @@ class UDRL(BaseAlgorithm):
         self._learning_starts = _to_train_freq("learning_starts", self.learning_starts, minimum=0)
         self._sampler = resolve_variant("command_sampler", self.command_sampler, COMMAND_SAMPLERS, CommandSampler)
         self._schedule = self._resolve_schedule()
-        self._exploration = RandomActions(self.n_envs, self.exploration_eps, self.exploration_duration)
+        self._exploration = RandomActions(self.n_envs, self.exploration_duration)
         self._episodes = EpisodeAccumulator(self.n_envs)
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]
@@ -281,6 +282,8 @@ class UDRL(BaseAlgorithm):
         if not (self.batch_size >= 1 and float(self.batch_size).is_integer()):
             raise ValueError(f"batch_size={self.batch_size}: use a whole number of examples, at least one.")
         self.batch_size = int(self.batch_size)
+        if not 0 <= self.exploration_eps <= 1:
+            raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={self.max_grad_norm} must be positive, or None not to clip gradients.")
         if self.advantage_temperature is not None and not self.advantage_temperature > 0:
@@ -486,8 +489,9 @@ class UDRL(BaseAlgorithm):
         if random.any():
             actions[random] = self._random_actions(int(random.sum()))
         if self.exploration_eps > 0:
+            eps = self.exploration_eps * self._current_progress_remaining
             starts = self._episodes.steps_so_far == 0
-            actions = self._exploration.replace(actions, self._random_actions, starts, self._rng)
+            actions = self._exploration.replace(actions, eps, self._random_actions, starts, self._rng)
         return actions
 
     def _random_actions(self, n: int) -> np.ndarray:

@@ -10,14 +10,14 @@ POLICY = 0  # what it would do
 
 def explore(n_steps, n_envs, eps, duration, rng, starts=lambda step: False):
     """:return: what was done in each step, where random actions are numbered, shape (n_steps, n_envs)"""
-    exploration, numbers = RandomActions(n_envs, eps, duration), iter(range(1, 10**9))
+    exploration, numbers = RandomActions(n_envs, duration), iter(range(1, 10**9))
 
     def draw(n):
         return np.array([next(numbers) for _ in range(n)])
 
     return np.array(
         [
-            exploration.replace(np.full(n_envs, POLICY), draw, np.full(n_envs, starts(step)), rng).copy()
+            exploration.replace(np.full(n_envs, POLICY), eps, draw, np.full(n_envs, starts(step)), rng).copy()
             for step in range(n_steps)
         ]
     )
@@ -58,7 +58,7 @@ def test_without_eps_the_policy_decides(rng):
 
 
 def test_actions_may_be_vectors(rng):
-    exploration = RandomActions(2, 1.0, 3)
-    done = exploration.replace(np.zeros((2, 3)), lambda n: np.ones((n, 3)), np.ones(2, dtype=bool), rng)
+    exploration = RandomActions(2, 3)
+    done = exploration.replace(np.zeros((2, 3)), 1.0, lambda n: np.ones((n, 3)), np.ones(2, dtype=bool), rng)
     assert done.shape == (2, 3)
     assert (done == 1).all()

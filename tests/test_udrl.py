@@ -130,13 +130,17 @@ def test_short_episodes_are_not_favoured_with_several_envs():
     assert [(remembered == length).sum() for length in lengths] == [150, 10]
 
 
-def test_every_step_may_be_random_by_exploration_eps():
-    model = make_model(PayoutEnv(), exploration_eps=1.0, buffer_size=1000, retention="recent")
+@pytest.mark.parametrize("duration", [1, 10])
+def test_random_actions_become_rarer_until_there_are_none(duration):
+    exploration = {"exploration_eps": 1.0, "exploration_duration": duration}
+    model = make_model(PayoutEnv(), buffer_size=1000, retention="recent", **exploration)
     with th.no_grad():
         model.policy.action_net.bias[:] = th.tensor([0.0, 100.0])  # would always take action 1
     model.gradient_steps = 1
-    model.learn(2000)
-    assert model.replay_buffer.returns.mean() == pytest.approx(5, abs=0.4)
+    model.learn(4000)
+    returns = model.replay_buffer.returns
+    assert returns[:100].mean() == pytest.approx(5 + 5 / 8, abs=0.6)
+    assert returns[-5:].mean() > 9
 
 
 # ------------------------------------------------------------------ callbacks and logs
