@@ -17,6 +17,7 @@ ORDER = [
         "commands",
         "wrappers",
         "frames",
+        "exploration",
         "retention",
         "segments",
         "weighting",
@@ -33,6 +34,10 @@ def imported_modules(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sb3_udrl."):
             yield node.module.removeprefix("sb3_udrl.")
+
+
+def test_every_file_has_its_place():
+    assert sorted(ORDER) == sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 
 @pytest.mark.parametrize("name", ORDER)
