@@ -17,7 +17,7 @@ def explore(n_steps, n_envs, eps, duration, rng, starts=lambda step: False):
 
     return np.array(
         [
-            exploration.replace(np.full(n_envs, POLICY), eps, draw, np.full(n_envs, starts(step)), rng).copy()
+            exploration.replace(np.full(n_envs, POLICY), eps, draw, np.full(n_envs, starts(step)), rng)
             for step in range(n_steps)
         ]
     )
