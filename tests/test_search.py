@@ -68,6 +68,8 @@ def test_all_variants_are_drawn(drawn):
     assert {arguments["relabeling"] for _, arguments in drawn} == {"n_step", "hindsight"}
     assert {kwargs["luck"] == 1 for kwargs in policies} == {True, False}
     assert {arguments["advantage_temperature"] is None for _, arguments in drawn} == {True, False}
+    assert {arguments["exploration_eps"] > 0 for _, arguments in drawn} == {True, False}
+    assert {arguments["exploration_duration"] > 1 for _, arguments in drawn} == {True, False}
     assert {arguments["gradient_steps"] < 1 for _, arguments in drawn} == {True, False}
 
 

@@ -27,6 +27,7 @@ def sample_udrl_params(
     trial.suggest_int("batch_size_pow", 6, 10)
     _suggest_episodes(trial)
     _suggest_commands(trial)
+    _suggest_exploration(trial)
     _suggest_updates(trial)
     trial.suggest_categorical("command_layer", ["gated", "product", "bilinear"])
     trial.suggest_categorical("net_arch", sorted(NET_ARCHS))
@@ -67,6 +68,13 @@ def _suggest_commands(trial: optuna.Trial) -> None:
             trial.suggest_float("advantage_temperature", 0.3, 3.0, log=True)
 
 
+def _suggest_exploration(trial: optuna.Trial) -> None:
+    """Draw how often training acts at random, and for how many steps at a time."""
+    if trial.suggest_categorical("random_actions", [False, True]):
+        trial.suggest_float("exploration_eps", 1e-4, 0.1, log=True)
+        trial.suggest_int("exploration_duration", 1, 100, log=True)
+
+
 def _suggest_updates(trial: optuna.Trial) -> None:
     """Draw how much is learned, by environment steps or by episodes."""
     if trial.suggest_categorical("updates_per", ["step", "episode"]) == "step":
@@ -99,6 +107,8 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "weighting": _variant(params, "weighting", "temperature"),
         "relabeling": params.get("relabeling", "hindsight"),
         "advantage_temperature": params.get("advantage_temperature"),
+        "exploration_eps": params.get("exploration_eps", 0.0),
+        "exploration_duration": params.get("exploration_duration", 1),
         "policy_kwargs": {
             "achievable_expectile": 1 - params["above_expectile"] if "above_expectile" in params else None,
             "luck": params.get("luck", 1.0),
