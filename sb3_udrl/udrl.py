@@ -99,10 +99,11 @@ class UDRL(BaseAlgorithm):
         ``achievable_expectile``
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
-    :param exploration_eps: probability that at a step of training a uniformly random action begins; falls to 0 with the
-        remaining progress, so that what is remembered in the end is what the policy does
+    :param exploration_eps: probability that at a step of training a uniformly random action begins; falls linearly to
+        0, so that what is remembered in the end is what the policy does
     :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
         Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
+    :param exploration_fraction: share of the training after which ``exploration_eps`` has fallen to 0 (as SB3's DQN)
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
     :param stats_window_size: how many episodes the logged means of return and length look back on
     :param tensorboard_log: where to log for TensorBoard; None not to
@@ -142,6 +143,7 @@ class UDRL(BaseAlgorithm):
         max_grad_norm: float | None = None,
         exploration_eps: float = 0.0,
         exploration_duration: int = 1,
+        exploration_fraction: float = 1.0,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -189,6 +191,7 @@ class UDRL(BaseAlgorithm):
         self.max_grad_norm = max_grad_norm
         self.exploration_eps = exploration_eps
         self.exploration_duration = exploration_duration
+        self.exploration_fraction = exploration_fraction
 
         self._user_command = False  # whether the user chose the evaluation command
         # Progress of the rollout under way, which learn() may leave unfinished
@@ -284,6 +287,11 @@ class UDRL(BaseAlgorithm):
         self.batch_size = int(self.batch_size)
         if not 0 <= self.exploration_eps <= 1:
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
+        if not 0 < self.exploration_fraction <= 1:
+            raise ValueError(
+                f"exploration_fraction={self.exploration_fraction}: use a share of the training, above 0 and up to 1, "
+                "or exploration_eps=0 to do without random actions."
+            )
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={self.max_grad_norm} must be positive, or None not to clip gradients.")
         if self.advantage_temperature is not None and not self.advantage_temperature > 0:
@@ -489,7 +497,7 @@ class UDRL(BaseAlgorithm):
         if random.any():
             actions[random] = self._random_actions(int(random.sum()))
         if self.exploration_eps > 0:
-            eps = self.exploration_eps * self._current_progress_remaining
+            eps = LinearSchedule(self.exploration_eps, 0.0, self.exploration_fraction)(self._current_progress_remaining)
             starts = self._episodes.steps_so_far == 0
             actions = self._exploration.replace(actions, eps, self._random_actions, starts, self._rng)
         return actions

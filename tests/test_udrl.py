@@ -131,16 +131,18 @@ def test_short_episodes_are_not_favoured_with_several_envs():
 
 
 @pytest.mark.parametrize("duration", [1, 10])
-def test_random_actions_become_rarer_until_there_are_none(duration):
-    exploration = {"exploration_eps": 1.0, "exploration_duration": duration}
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_random_actions_become_rarer_until_there_are_none(duration, fraction):
+    exploration = {"exploration_eps": 1.0, "exploration_duration": duration, "exploration_fraction": fraction}
     model = make_model(PayoutEnv(), buffer_size=1000, retention="recent", **exploration)
     with th.no_grad():
         model.policy.action_net.bias[:] = th.tensor([0.0, 100.0])  # would always take action 1
     model.gradient_steps = 1
-    model.learn(4000)
+    model.learn(int(4000 / fraction))
     returns = model.replay_buffer.returns
     assert returns[:100].mean() == pytest.approx(5 + 5 / 8, abs=0.6)
-    assert returns[-5:].mean() > 9
+    assert returns[395:400].mean() > 9
+    assert (returns[400:] == 10).all()
 
 
 # ------------------------------------------------------------------ callbacks and logs
@@ -481,6 +483,8 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"exploration_eps": 1.1}, "exploration_eps=1.1"),
         ({"exploration_duration": 0}, "exploration_duration=0"),
         ({"exploration_duration": 2.5}, "exploration_duration=2.5"),
+        ({"exploration_fraction": 0.0}, "exploration_fraction=0.0"),
+        ({"exploration_fraction": 1.1}, "exploration_fraction=1.1"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
         ({"ent_coef": np.inf}, "ent_coef=inf"),
         ({"segments": 2.0}, "segments=2.0"),

@@ -73,6 +73,7 @@ def _suggest_exploration(trial: optuna.Trial) -> None:
     if trial.suggest_categorical("random_actions", [False, True]):
         trial.suggest_float("exploration_eps", 1e-4, 0.1, log=True)
         trial.suggest_int("exploration_duration", 1, 100, log=True)
+        trial.suggest_float("exploration_fraction", 0.1, 1.0)
 
 
 def _suggest_updates(trial: optuna.Trial) -> None:
@@ -109,6 +110,7 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "advantage_temperature": params.get("advantage_temperature"),
         "exploration_eps": params.get("exploration_eps", 0.0),
         "exploration_duration": params.get("exploration_duration", 1),
+        "exploration_fraction": params.get("exploration_fraction", 1.0),
         "policy_kwargs": {
             "achievable_expectile": 1 - params["above_expectile"] if "above_expectile" in params else None,
             "luck": params.get("luck", 1.0),
