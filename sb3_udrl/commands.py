@@ -205,11 +205,13 @@ class BestEpisodeSampler(CommandSampler):
 
 class MoreSampler(CommandSampler):
     """
-    More than ever: beyond the best return by as much as returns differ, within ten times the longest episode.
+    More than ever: beyond the best return by as much as returns differ or as the best one is away from 0, whichever
+    is more, within ten times the longest episode.
 
     For a network that clips its input to what can be had from each state within the longest horizon it knows
     (:class:`sb3_udrl.torch_layers.AchievableReturn`), so that the command says no more than "as much as you can", at
-    every step. It is the command for evaluation too: whoever wants less sets another.
+    every step: also at the last one of an episode that earned as much as the best, whose return so far is no longer
+    to come. It is the command for evaluation too: whoever wants less sets another.
 
     :param last_few: number of best episodes, whose earning profile is used to estimate returns so far
     """
@@ -219,7 +221,7 @@ class MoreSampler(CommandSampler):
 
     def evaluation_command(self, returns: np.ndarray, lengths: np.ndarray) -> Command:
         best = returns[self.best(returns, lengths)[0]]
-        return Command(float(2 * best - returns.min()), float(10 * lengths.max()))
+        return Command(float(best + max(best - returns.min(), abs(best))), float(10 * lengths.max()))
 
 
 def _correlation(returns: np.ndarray, lengths: np.ndarray) -> float:

@@ -100,6 +100,13 @@ def test_more_asks_for_more_than_ever_in_all_the_time_there_is(rng):
     assert command.desired_horizon == 10 * LENGTHS.max()
 
 
+@pytest.mark.parametrize(("returns", "asked"), [([500.0] * 3, 1000.0), ([90.0, 100.0], 200.0), ([-75.0, -80.0], 0.0)])
+def test_more_leaves_as_much_as_was_ever_earned_even_at_the_end_of_a_best_episode(returns, asked):
+    command = MoreSampler().evaluation_command(np.array(returns), np.full(len(returns), 500))
+    assert command.desired_return == asked
+    assert command.desired_return - max(returns) >= abs(max(returns))
+
+
 @pytest.mark.parametrize("name", ["best_episode", "mean_std"])
 def test_what_is_asked_in_evaluation_has_been_reached_before(name):
     command = COMMAND_SAMPLERS[name](last_few=2).evaluation_command(RETURNS, LENGTHS)
