@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import TensorDict
 from stable_baselines3.common.utils import get_device, obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_udrl.arguments import positive_int
 from sb3_udrl.episodes import Episode, observation_dict
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.relabeling import Relabeling
@@ -99,9 +100,7 @@ class EpisodeBuffer:
         device: th.device | str = "auto",
         frame_stack: FrameStack | None = None,
     ) -> None:
-        if buffer_size is None or not (buffer_size >= 1 and float(buffer_size).is_integer()):
-            raise ValueError(f"buffer_size={buffer_size}: use a whole number of episodes, at least one.")
-        self.buffer_size = int(buffer_size)
+        self.buffer_size = positive_int("buffer_size", buffer_size, "episodes")
         self.retention = retention
         self.segments = segments
         self.weighting = weighting

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sb3_udrl.arguments import positive_int
 from sb3_udrl.episodes import rank_episodes
 
 
@@ -118,13 +119,11 @@ class CommandSampler(ABC):
     In all methods ``returns`` and ``lengths`` have shape (n_episodes,), oldest episode first.
 
     :param last_few: how many of the best episodes to look at (the papers' ``last_few``)
-    :raises ValueError: when ``last_few`` is below 1
+    :raises ValueError: when ``last_few`` is not a whole number of at least one episode
     """
 
     def __init__(self, last_few: int = 1) -> None:
-        if last_few < 1:
-            raise ValueError(f"last_few={last_few}: a command needs at least one episode to start from.")
-        self.last_few = last_few
+        self.last_few = positive_int("last_few", last_few, "episodes to start from")
 
     def best(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sb3_udrl.arguments import positive_int
+
 
 class RandomActions:
     """
@@ -20,9 +22,7 @@ class RandomActions:
     """
 
     def __init__(self, n_envs: int, duration: int) -> None:
-        if not (duration >= 1 and float(duration).is_integer()):
-            raise ValueError(f"exploration_duration={duration}: use a whole number of environment steps, at least one.")
-        self.duration = int(duration)
+        self.duration = positive_int("exploration_duration", duration, "environment steps")
         self._steps_left = np.zeros(n_envs, dtype=np.int64)
         self._held: dict[int, np.ndarray] = {}
 

@@ -43,13 +43,14 @@ class FrameStack:
         :param env: a vectorised environment
         :return: how it stacks frames, or None if it does not, or if something around it changes them
         """
-        transposed, outermost = False, env
+        transposed, outermost = set[str](), env
         while isinstance(env, VecEnvWrapper) and not isinstance(env, VecFrameStack):
             if not isinstance(env, _TRANSPARENT):
                 return None
             if isinstance(env, VecNormalize) and env.norm_obs and env is not outermost:
                 return None  # the buffer holds normalised frames then, and the zeros before the first are none any more
-            transposed = transposed or isinstance(env, VecTransposeImage)
+            if isinstance(env, VecTransposeImage) and not env.skip:
+                transposed |= set(getattr(env, "image_space_keys", ["observation"]))  # without keys there is one image
             env = env.venv
         if not isinstance(env, VecFrameStack):
             return None
@@ -59,7 +60,7 @@ class FrameStack:
             ratios = [of_stack // of_one for of_stack, of_one in zip(shape, one[key], strict=True)]
             n_stack, axis = max(ratios), int(np.argmax(ratios))
             # Around it, VecTransposeImage moves channels from last to first
-            axes.append((key, 0 if transposed and len(shape) == 3 and axis == 2 else axis))
+            axes.append((key, (axis + 1) % 3 if key in transposed else axis))
         return cls(n_stack, tuple(axes)) if n_stack > 1 else None
 
     def stacked_shape(self, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_udrl.arguments import positive_int
 from sb3_udrl.buffer import CommandBatch, EpisodeBuffer
 
 
@@ -82,13 +83,10 @@ class Epochs(TrainingSchedule):
     def __init__(
         self, max_epochs: int = 100, patience: int = 10, validation_fraction: float = 0.25, resample: bool = True
     ) -> None:
-        for name, value in (("max_epochs", max_epochs), ("patience", patience)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: use at least one pass.")
         if not 0 < validation_fraction < 1:
             raise ValueError(f"validation_fraction={validation_fraction} must lie between 0 and 1.")
-        self.max_epochs = max_epochs
-        self.patience = patience
+        self.max_epochs = positive_int("max_epochs", max_epochs, "passes")
+        self.patience = positive_int("patience", patience, "passes")
         self.validation_fraction = validation_fraction
         self.resample = resample
         self.n_epochs = 0

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sb3_udrl.arguments import positive_int
+
 
 class SegmentBatch(NamedTuple):
     """Stretches t1..t2 of B episodes of T steps each, with 0 <= t1 < t2 <= T."""
@@ -85,13 +87,13 @@ class DeadlineSegments(Segments):
     :param max_horizon: the longest horizon, in environment steps: how far ahead commands look (what discounting is to
         other algorithms). Later rewards do not count. None for twice the longest episode of a batch, so that
         everything counts.
-    :raises ValueError: when ``max_horizon`` is below 1
+    :raises ValueError: when ``max_horizon`` is not a whole number of at least one step
     """
 
     def __init__(self, max_horizon: int | None = 150) -> None:
-        if max_horizon is not None and max_horizon < 1:
-            raise ValueError(f"max_horizon={max_horizon}: a command looks at least one step ahead.")
-        self.max_horizon = max_horizon
+        self.max_horizon = (
+            None if max_horizon is None else positive_int("max_horizon", max_horizon, "environment steps")
+        )
 
     def sample(self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator) -> SegmentBatch:
         t1 = _any_step(lengths, rng)

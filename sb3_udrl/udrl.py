@@ -24,6 +24,7 @@ from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_col
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from typing_extensions import Self
 
+from sb3_udrl.arguments import positive_int
 from sb3_udrl.buffer import CommandBatch, EpisodeBuffer
 from sb3_udrl.commands import (
     COMMAND_SAMPLERS,
@@ -221,6 +222,15 @@ class UDRL(BaseAlgorithm):
                     f"The numbers of {space} do not start at 0, which SB3 cannot handle: wrap the environment, so that "
                     "they do (gymnasium.ActionWrapper, gymnasium.ObservationWrapper)."
                 )
+        if isinstance(self.action_space, spaces.Box):
+            with np.errstate(over="ignore"):
+                width = self.action_space.high - self.action_space.low
+            if not (np.isfinite(width).all() and (width > 0).all()):
+                raise ValueError(
+                    f"{self.action_space} cannot be scaled to [-1, 1]: some of its bounds are equal or too far apart. "
+                    "Wrap the environment, so that actions have only what can be chosen, within narrower bounds "
+                    "(gymnasium.wrappers.TransformAction)."
+                )
 
     @property
     def _inner_space(self) -> spaces.Space:
@@ -282,9 +292,7 @@ class UDRL(BaseAlgorithm):
 
     def _check_arguments(self) -> None:
         """:raises ValueError: for an argument that is out of range; the variants check their own"""
-        if not (self.batch_size >= 1 and float(self.batch_size).is_integer()):
-            raise ValueError(f"batch_size={self.batch_size}: use a whole number of examples, at least one.")
-        self.batch_size = int(self.batch_size)
+        self.batch_size = positive_int("batch_size", self.batch_size, "examples")
         if not 0 <= self.exploration_eps <= 1:
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if not 0 < self.exploration_fraction <= 1:
@@ -405,10 +413,11 @@ class UDRL(BaseAlgorithm):
                 "episodes only. Give the environment a time limit (gymnasium.wrappers.TimeLimit).",
                 stacklevel=2,
             )
-        elif self._is_warming_up() and self.verbose >= 1:
-            print(
+        elif self._is_warming_up():
+            warnings.warn(
                 f"Nothing is learned yet: learning_starts={self.learning_starts}, and there were {self._episode_num} "
-                f"episodes in {self.num_timesteps} steps. Train for longer, or set learning_starts lower."
+                f"episodes in {self.num_timesteps} steps. Train for longer, or set learning_starts lower.",
+                stacklevel=2,
             )
         callback.on_training_end()
         return self
@@ -455,18 +464,22 @@ class UDRL(BaseAlgorithm):
         while self.num_timesteps < total_timesteps and self._rollout_is_unfinished():
             self._start_commands()
             actions = self._sample_actions()
-            new_obs, rewards, dones, infos = env.step(self.policy.to_env_actions(actions))
-            assert isinstance(new_obs, (np.ndarray, dict))
-            self._check_finite(new_obs, rewards)
-            self.num_timesteps += env.num_envs
-            self._rollout_steps += 1
+            try:
+                new_obs, rewards, dones, infos = env.step(self.policy.to_env_actions(actions))
+                assert isinstance(new_obs, (np.ndarray, dict))
+                self._check_finite(new_obs, rewards)
+                self.num_timesteps += env.num_envs
+                self._rollout_steps += 1
 
-            # Give access to local variables
-            callback.update_locals(locals())
-            # The step is remembered in any case, so that a stopped learn() can be continued
-            continue_training = callback.on_step()
-            self._update_info_buffer(infos, dones)
-            self._store_step(new_obs, actions, rewards, dones, infos)
+                # Give access to local variables
+                callback.update_locals(locals())
+                # The step is remembered in any case, so that a stopped learn() can be continued
+                continue_training = callback.on_step()
+                self._update_info_buffer(infos, dones)
+                self._store_step(new_obs, actions, rewards, dones, infos)
+            except BaseException:  # also Ctrl-C
+                self._last_obs = None  # the env may be a step ahead of what is remembered: learn() resets it then
+                raise
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             if not continue_training:
                 return False
@@ -562,7 +575,7 @@ class UDRL(BaseAlgorithm):
         for name, value in values.items():
             if not np.isfinite(value).all():
                 bad = np.flatnonzero(~np.isfinite(value).reshape(self.n_envs, -1).all(axis=1))[0]
-                self._last_obs = None  # learn() resets the env then
+                self._last_obs = None  # learn() resets the env then, which may have begun with this
                 raise ValueError(
                     f"Environment {bad} returned {name} = {value[bad]} at step "
                     f"{self._episodes.steps_so_far[bad] + 1} of its episode ({self.num_timesteps} steps in all): "

@@ -19,6 +19,8 @@ from sb3_udrl.frames import FrameStack
 
 IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
 DICT = spaces.Dict({"image": IMAGE, "vector": spaces.Box(-1, 1, (2,), np.float32)})
+# What has three dimensions is not always an image
+GRID = spaces.Dict({"image": IMAGE, "grid": spaces.Box(-1, 1, (4, 4, 1), np.float32)})
 
 
 def envs(space, wrap=lambda env: env):
@@ -37,6 +39,12 @@ STACKS = {
     "image, stacked first": ("CnnPolicy", lambda: VecFrameStack(envs(IMAGE), 4)),
     "image, transposed first": ("CnnPolicy", lambda: VecFrameStack(VecTransposeImage(envs(IMAGE)), 4)),
     "dict": ("MultiInputPolicy", lambda: VecFrameStack(envs(DICT), 3)),
+    "dict with a grid": ("MultiInputPolicy", lambda: VecFrameStack(envs(GRID), 3)),
+    "image, not transposed": ("MlpPolicy", lambda: VecTransposeImage(VecFrameStack(envs(IMAGE), 3), skip=True)),
+    "image, stacked along its height": (
+        "CnnPolicy",
+        lambda: VecTransposeImage(VecFrameStack(envs(IMAGE), 3, channels_order="first")),
+    ),
     "episode progress": ("MlpPolicy", lambda: VecFrameStack(envs(DICT["vector"], EpisodeProgress), 3)),
 }
 

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "sb3_udrl"
 # From the bottom up; a file may import those before it
 ORDER = [
     *(
+        "arguments",
         "variants",
         "saving",
         "episodes",

@@ -78,6 +78,23 @@ def test_every_cell_trains_saves_loads_and_predicts_the_same(policy, observation
     assert all(ACTION_SPACES[action].contains(one) for one in actions)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_whole_numbers_in_a_box_come_through_scaling_unchanged(dtype):
+    space = spaces.Box(0, 100, (1,), dtype)
+    policy = make_model("MlpPolicy", SpaceEnv(VECTOR, space)).policy
+    actions = np.arange(101, dtype=dtype)[:, None]
+    done = policy.to_env_actions(policy.scale_action(actions))
+    np.testing.assert_array_equal(done, actions)
+    assert done.dtype == dtype
+
+
+@pytest.mark.parametrize(("low", "high"), [([-1.0, 0.0], [1.0, 0.0]), ([-3e38, -1.0], [3e38, 1.0])])
+def test_actions_that_cannot_be_scaled_are_refused(low, high):
+    space = spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+    with pytest.raises(ValueError, match="cannot be scaled"):
+        make_model("MlpPolicy", SpaceEnv(VECTOR, space))
+
+
 def test_the_buffer_keeps_the_dtypes_of_the_env():
     env = make_vec_env(lambda: SpaceEnv(OBSERVATION_SPACES["Dict"], ACTION_SPACES["Discrete"]))
     model = make_model("MultiInputPolicy", env).learn(20)

@@ -148,6 +148,21 @@ def test_random_actions_become_rarer_until_there_are_none(duration, fraction):
 # ------------------------------------------------------------------ callbacks and logs
 
 
+@pytest.mark.parametrize("step", [10, 13])
+def test_after_an_interruption_in_a_callback_no_two_episodes_are_taken_for_one(step):
+    class InterruptAt(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == step:
+                raise KeyboardInterrupt
+            return True
+
+    model = make_model(CountdownEnv(10))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(100, InterruptAt())
+    model.learn(40, reset_num_timesteps=False)
+    assert set(model.replay_buffer.lengths) == {10}
+
+
 def test_a_callback_that_returns_false_stops_learning_and_loses_no_step():
     class StopAt(BaseCallback):
         def _on_step(self):
@@ -227,9 +242,9 @@ def test_an_env_whose_episodes_do_not_end_is_pointed_out():
         make_model(CountdownEnv(5000)).learn(1500)
 
 
-def test_training_that_ends_before_the_first_update_is_pointed_out(capsys):
-    make_model(CountdownEnv(10), verbose=1).learn(25)
-    assert "Nothing is learned yet: learning_starts=(3, 'episode'), and there were 2 epis" in capsys.readouterr().out
+def test_training_that_ends_before_the_first_update_is_pointed_out():
+    with pytest.warns(UserWarning, match=r"Nothing is learned yet: learning_starts=\(3, 'episode'\), and there were 2"):
+        make_model(CountdownEnv(10)).learn(25)
 
 
 # ------------------------------------------------------------------ seeds
@@ -483,6 +498,7 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"exploration_eps": 1.1}, "exploration_eps=1.1"),
         ({"exploration_duration": 0}, "exploration_duration=0"),
         ({"exploration_duration": 2.5}, "exploration_duration=2.5"),
+        ({"exploration_duration": None}, "exploration_duration=None"),
         ({"exploration_fraction": 0.0}, "exploration_fraction=0.0"),
         ({"exploration_fraction": 1.1}, "exploration_fraction=1.1"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
@@ -497,6 +513,19 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
 def test_arguments_that_cannot_work_are_refused_with_their_value(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_model(CountdownEnv(), **kwargs)
+
+
+def test_whole_numbers_may_be_given_as_floats():
+    model = make_model(
+        CountdownEnv(5),
+        batch_size=8.0,
+        buffer_size=1e2,
+        segments={"deadline": {"max_horizon": 20.0}},
+        command_sampler={"mean_std": {"last_few": 2.0}},
+        gradient_steps={"epochs": {"max_epochs": 2.0, "patience": 1.0}},
+    )
+    model.learn(50)
+    assert model._n_updates > 0
 
 
 def test_variants_are_chosen_by_name_with_arguments_or_as_objects():
