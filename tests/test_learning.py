@@ -10,7 +10,7 @@ from stable_baselines3.common.envs import (
     IdentityEnvMultiDiscrete,
 )
 from stable_baselines3.common.evaluation import evaluate_policy
-from toy_envs import PictureEnv
+from toy_envs import PictureEnv, SignEnv
 
 from sb3_udrl import UDRL
 
@@ -39,3 +39,21 @@ def test_what_only_the_picture_tells_is_learned():
     model.learn(4_000)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
     assert mean >= 18  # of 20; at random 5
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_pays_at_every_step_is_learned_to_the_last_step(seed):
+    env = make_vec_env(SignEnv, 4, seed=seed)
+    model = UDRL(
+        "MlpPolicy",
+        env,
+        batch_size=64,
+        buffer_size=40,
+        learning_starts=(20, "episode"),
+        gradient_steps=0.25,
+        segments={"deadline": {"max_horizon": 40}},
+        policy_kwargs={"net_arch": [32], "embedding_dim": 32},
+        seed=seed,
+    ).learn(8_000)
+    mean, _ = evaluate_policy(model, env, n_eval_episodes=20)
+    assert mean >= 45  # of 50; at random 25

@@ -37,6 +37,28 @@ class CountdownEnv(gym.Env):
         return np.array([self.left], dtype=np.float32)
 
 
+class SignEnv(gym.Env):
+    """Pays 1 for telling whether a random number is positive, for 50 steps: so random actions earn about 25."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        reward = float(action == (self.number[0] > 0))
+        self.steps += 1
+        return self._observation(), reward, False, self.steps == 50, {}
+
+    def _observation(self) -> np.ndarray:
+        self.number = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.number
+
+
 class PayoutEnv(gym.Env):
     """
     Action 1 pays 1, action 0 pays nothing, for ``length`` steps: every return up to the horizon can be commanded.
