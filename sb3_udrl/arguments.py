@@ -17,7 +17,7 @@ def positive_int(name: str, value: Any, unit: str) -> int:
     :param name: the argument's name, for the message
     :param value: what was given
     :param unit: what it counts, for the message
-    :return: the value; whole numbers may be given as floats, as in YAML's ``1e3``
+    :return: the value; whole numbers may be given as floats, as ``1e3`` is
     :raises ValueError: when it is not a whole number of at least 1
     """
     if not (isinstance(value, (int, float, np.number)) and value >= 1 and float(value).is_integer()):

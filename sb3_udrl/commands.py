@@ -209,8 +209,8 @@ class MoreSampler(CommandSampler):
 
     For a network that clips its input to what can be had from each state within the longest horizon it knows
     (:class:`sb3_udrl.torch_layers.AchievableReturn`), so that the command says no more than "as much as you can", at
-    every step: also at the last one of an episode that earned as much as the best, whose return so far is no longer
-    to come. It is the command for evaluation too: whoever wants less sets another.
+    every step: even at the end of an episode that has earned as much as the best one, at least as much again is left
+    to ask for. It is the command for evaluation too: whoever wants less sets another.
 
     :param last_few: number of best episodes, whose earning profile is used to estimate returns so far
     """

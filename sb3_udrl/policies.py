@@ -353,8 +353,8 @@ class UDRLPolicy(BasePolicy):
         """
         if isinstance(self.action_space, spaces.Box):
             actions = self.unscale_action(np.clip(actions, -1.0, 1.0))
-        if np.issubdtype(self.action_space.dtype, np.integer):
-            actions = np.round(actions)  # to the nearest: a cast alone would make 0 of .99999
+            if np.issubdtype(self.action_space.dtype, np.integer):
+                actions = np.round(actions)  # to the nearest: a cast alone would make 0 of .99999
         return actions.astype(self.action_space.dtype)
 
     def predict(

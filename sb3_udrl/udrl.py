@@ -104,7 +104,7 @@ class UDRL(BaseAlgorithm):
         0, so that what is remembered in the end is what the policy does
     :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
         Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
-    :param exploration_fraction: share of the training after which ``exploration_eps`` has fallen to 0 (as SB3's DQN)
+    :param exploration_fraction: share of the training after which ``exploration_eps`` has fallen to 0 (DQN's: to its final value)
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
     :param stats_window_size: how many episodes the logged means of return and length look back on
     :param tensorboard_log: where to log for TensorBoard; None not to
@@ -227,9 +227,9 @@ class UDRL(BaseAlgorithm):
                 width = self.action_space.high - self.action_space.low
             if not (np.isfinite(width).all() and (width > 0).all()):
                 raise ValueError(
-                    f"{self.action_space} cannot be scaled to [-1, 1]: some of its bounds are equal or too far apart. "
-                    "Wrap the environment, so that actions have only what can be chosen, within narrower bounds "
-                    "(gymnasium.wrappers.TransformAction)."
+                    f"{self.action_space} cannot be scaled to [-1, 1]: some of its bounds are equal, or too far apart for "
+                    f"{self.action_space.dtype}. Wrap the environment, so that actions have only what can be chosen, "
+                    "within narrower bounds or with a wider dtype (gymnasium.wrappers.TransformAction)."
                 )
 
     @property
@@ -575,7 +575,7 @@ class UDRL(BaseAlgorithm):
         for name, value in values.items():
             if not np.isfinite(value).all():
                 bad = np.flatnonzero(~np.isfinite(value).reshape(self.n_envs, -1).all(axis=1))[0]
-                self._last_obs = None  # learn() resets the env then, which may have begun with this
+                self._last_obs = None  # also when this is a first observation: the next learn() resets the env again
                 raise ValueError(
                     f"Environment {bad} returned {name} = {value[bad]} at step "
                     f"{self._episodes.steps_so_far[bad] + 1} of its episode ({self.num_timesteps} steps in all): "

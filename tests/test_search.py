@@ -70,6 +70,7 @@ def test_all_variants_are_drawn(drawn):
     assert {arguments["advantage_temperature"] is None for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_eps"] > 0 for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_duration"] > 1 for _, arguments in drawn} == {True, False}
+    assert {arguments["exploration_fraction"] < 1 for _, arguments in drawn} == {True, False}
     assert {arguments["gradient_steps"] < 1 for _, arguments in drawn} == {True, False}
 
 

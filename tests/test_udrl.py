@@ -515,7 +515,7 @@ def test_arguments_that_cannot_work_are_refused_with_their_value(kwargs, message
         make_model(CountdownEnv(), **kwargs)
 
 
-def test_whole_numbers_may_be_given_as_floats():
+def test_counts_may_be_given_as_floats():
     model = make_model(
         CountdownEnv(5),
         batch_size=8.0,

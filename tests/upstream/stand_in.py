@@ -14,7 +14,7 @@ from one_step import OneStepSegments
 from sb3_udrl import UDRL
 
 NAME = os.environ["STAND_IN_FOR"]
-MEANINGLESS = {"n_steps", "gamma", "target_update_interval", "exploration_fraction"}
+MEANINGLESS = {"n_steps", "gamma", "target_update_interval"}
 MEANINGLESS_TO_POLICY = {"share_features_extractor"}  # there is no critic to share it with
 
 
