@@ -104,7 +104,8 @@ class UDRL(BaseAlgorithm):
         0, so that what is remembered in the end is what the policy does
     :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
         Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
-    :param exploration_fraction: share of the training after which ``exploration_eps`` has fallen to 0 (DQN's: to its final value)
+    :param exploration_fraction: share of training after which ``exploration_eps`` has fallen to 0 (SB3's DQN: to its
+        final value)
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
     :param stats_window_size: how many episodes the logged means of return and length look back on
     :param tensorboard_log: where to log for TensorBoard; None not to
@@ -227,9 +228,9 @@ class UDRL(BaseAlgorithm):
                 width = self.action_space.high - self.action_space.low
             if not (np.isfinite(width).all() and (width > 0).all()):
                 raise ValueError(
-                    f"{self.action_space} cannot be scaled to [-1, 1]: some of its bounds are equal, or too far apart for "
-                    f"{self.action_space.dtype}. Wrap the environment, so that actions have only what can be chosen, "
-                    "within narrower bounds or with a wider dtype (gymnasium.wrappers.TransformAction)."
+                    f"{self.action_space} cannot be scaled to [-1, 1]: some of its bounds are equal, or too far apart "
+                    f"for {self.action_space.dtype}. Wrap the environment, so that actions have only what can be "
+                    "chosen, within narrower bounds or with a wider dtype (gymnasium.wrappers.TransformAction)."
                 )
 
     @property
