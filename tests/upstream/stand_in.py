@@ -32,6 +32,7 @@ class StandIn(UDRL):
             "batch_size": 128,
             "segments": OneStepSegments(),
             "relabeling": "hindsight",  # nothing comes after one step
+            "exploration_eps": 0.3,  # with 16 actions, of which one pays, some state would miss its own otherwise
         }
         super().__init__(*args, policy_kwargs=policy_kwargs, **{**defaults, **kwargs})
 
