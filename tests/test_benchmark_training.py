@@ -17,6 +17,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.logger import configure
 
 from sb3_udrl import UDRL
+from sb3_udrl.benchmark import provenance
 from sb3_udrl.benchmark.runs import Plan
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED, random_states_kept
 from sb3_udrl.benchmark.stopwatch import PHASES, Stopwatch
@@ -202,6 +203,14 @@ def test_a_record_says_what_time_and_memory_went_into_and_where_it_comes_from():
     assert record["arguments"]["learning_starts"] == "100"
     assert record["arguments"]["batch_size"] == "256"
     assert record["run"]["seed"] == 0
+
+
+def test_the_revision_is_that_of_the_code_that_trained_not_of_what_is_checked_out_meanwhile(monkeypatch):
+    checked_out = ["old"]
+    monkeypatch.setattr(provenance, "git_revision", lambda: checked_out[-1])
+    record, _ = train(run_of("udrl"), lambda step, mean_return: checked_out.append("new"))
+    assert checked_out[-1] == "new"
+    assert record["git_revision"] == "old"
 
 
 def test_udrl_is_calibrated_on_what_it_has_seen():

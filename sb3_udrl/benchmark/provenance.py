@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import resource
@@ -30,8 +31,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def git_revision() -> str | None:
-    """:return: the commit that this package is of, with ``+`` when files differ from it; None outside a checkout"""
+    """
+    Asked once a process: what is checked out later is not what was imported.
+
+    :return: the commit that this package is of, with ``+`` when files differ from it; None outside a checkout
+    """
     folder = Path(sb3_udrl.__file__).parent
 
     def git(*arguments: str) -> str:

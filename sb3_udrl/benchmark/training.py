@@ -200,6 +200,7 @@ def train(
     :return: what came of it, as JSON can hold it, and the files of the model by name
     """
     import_modules(run.env_modules)
+    origin = provenance()  # now: the checkout may change while it trains
     reset_peak_memory()
     stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -229,7 +230,7 @@ def train(
             "seconds": {phase: round(seconds, 3) for phase, seconds in stopwatch.seconds.items()},
             "peak_memory_mb": round(peak_memory(), 1),
             "arguments": constructor_arguments(model),
-            **provenance(),
+            **origin,
         }
         if run.calibrate:
             assert isinstance(model, UDRL)
