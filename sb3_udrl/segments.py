@@ -85,8 +85,9 @@ class DeadlineSegments(Segments):
     t1 is uniform over the episode's steps. Half of the horizons are the longest one, the others uniform up to it.
 
     :param max_horizon: the longest horizon, in environment steps: how far ahead commands look (what discounting is to
-        other algorithms). Later rewards do not count. None for twice the longest episode of a batch, so that
-        everything counts.
+        other algorithms). Later rewards do not count. Where a time limit cuts episodes off it is at most half of the
+        longest, so that half of the steps can be examples for it. None for twice the longest episode of a batch, so
+        that everything counts.
     :raises ValueError: when ``max_horizon`` is not a whole number of at least one step
     """
 
@@ -97,11 +98,19 @@ class DeadlineSegments(Segments):
 
     def sample(self, lengths: np.ndarray, terminated: np.ndarray, rng: np.random.Generator) -> SegmentBatch:
         t1 = _any_step(lengths, rng)
-        longest = self.max_horizon or 2 * int(lengths.max())
+        longest = self._longest(lengths, terminated)
         horizon = 1 + (rng.random(len(lengths)) * longest).astype(np.int64)
         horizon = np.where(rng.random(len(lengths)) < 0.5, longest, horizon)
         horizon = np.where(terminated, horizon, np.minimum(horizon, lengths - t1))
         return SegmentBatch(t1, np.minimum(t1 + horizon, lengths), horizon)
+
+    def _longest(self, lengths: np.ndarray, terminated: np.ndarray) -> int:
+        """:return: the longest horizon of a batch"""
+        if self.max_horizon is None:
+            return 2 * int(lengths.max())
+        # What is asked for at every step is the longest horizon. If only the first steps before a time limit were
+        # examples for it, all later ones would be asked for what was never seen from there
+        return self.max_horizon if terminated.all() else max(1, min(self.max_horizon, int(lengths.max()) // 2))
 
 
 SEGMENTS: dict[str, type[Segments]] = {

@@ -77,7 +77,10 @@ class CommandScaling(nn.Module):
 
     def _widen(self, commands: th.Tensor) -> None:
         th.minimum(self.low, commands.amin(dim=0), out=self.low)
-        th.maximum(self.high, commands.amax(dim=0), out=self.high)
+        high = commands.amax(dim=0)
+        # Horizons become shorter when a time limit is met, and what is no longer learned from should not be asked for
+        self.high[1].lerp_(high[1], self.MOMENTUM)
+        th.maximum(self.high, high, out=self.high)
 
     def _follow(self, commands: th.Tensor) -> None:
         size = commands.square().mean(dim=0).sqrt()
@@ -93,8 +96,9 @@ class FeatureScaling(nn.Module):
     """
     Brings features to zero mean and unit variance, by statistics that follow the training batches.
 
-    So observations may have any size, without VecNormalize, and what a batch was normalised with is saved with the
-    policy. Normalised features are clipped, as VecNormalize does.
+    So observations may have any size, without VecNormalize, down to standard deviations of about 1e-6 (also relative
+    to their mean: float32 resolves no less), and what a batch was normalised with is saved with the policy. Normalised
+    features are clipped, as VecNormalize does.
 
     :param features_dim: size F of the features
     """
@@ -105,7 +109,7 @@ class FeatureScaling(nn.Module):
 
     MOMENTUM = 1e-2  # how far the statistics move with each training batch
     CLIP = 5.0
-    EPSILON = 1e-6  # of the variance
+    EPSILON = 1e-12  # of the variance, and of the squared mean
 
     def __init__(self, features_dim: int) -> None:
         super().__init__()
@@ -120,7 +124,8 @@ class FeatureScaling(nn.Module):
         """
         if self.training:
             self._follow(features.detach())
-        normalized = (features - self.mean) / (self.variance + self.EPSILON).sqrt()
+        variance = self.variance + self.EPSILON * (1 + self.mean.square())
+        normalized = (features - self.mean) / variance.sqrt()
         return normalized.clamp(-self.CLIP, self.CLIP)
 
     def _follow(self, features: th.Tensor) -> None:

@@ -131,7 +131,7 @@ def test_by_length_every_step_is_drawn_alike(rng):
 
 
 def test_a_deadline_may_lie_beyond_an_end_but_not_beyond_a_cut(rng):
-    lengths, terminated = np.array([3, 3, 40]).repeat(2000), np.array([True, False, False]).repeat(2000)
+    lengths, terminated = np.array([3, 3, 140]).repeat(2000), np.array([True, False, False]).repeat(2000)
     t1, t2, horizons = DeadlineSegments(50).sample(lengths, terminated, rng)
     np.testing.assert_array_equal(t2, np.minimum(t1 + horizons, lengths))
     assert (t1 < t2).all()
@@ -139,6 +139,18 @@ def test_a_deadline_may_lie_beyond_an_end_but_not_beyond_a_cut(rng):
     assert (t1 + horizons <= lengths)[~terminated].all()
     # Half of them look as far as they can, and of the others 1 in 50
     assert np.mean(horizons[terminated] == 50) == pytest.approx(0.51, abs=0.04)
+
+
+@pytest.mark.parametrize(("limit", "longest"), [(1, 1), (2, 1), (40, 20), (99, 49), (140, 50)])
+def test_where_a_time_limit_cuts_episodes_off_half_of_their_steps_are_examples_for_the_longest_horizon(
+    limit, longest, rng
+):
+    lengths, terminated = np.array([1, limit]).repeat(2000), np.array([True, False]).repeat(2000)
+    t1, _, horizons = DeadlineSegments(50).sample(lengths, terminated, rng)
+    assert horizons.max() == longest
+    assert t1[~terminated & (horizons == longest)].max() == limit - longest
+    _, _, horizons = DeadlineSegments(50).sample(lengths[:2000], terminated[:2000], rng)
+    assert horizons.max() == 50  # nothing is cut off
 
 
 def test_without_a_longest_horizon_deadlines_go_to_twice_the_longest_episode(rng):

@@ -64,6 +64,15 @@ def test_inputs_are_clipped_to_what_was_seen_and_a_horizon_of_one():
     assert scaling(beyond).tolist() == [[10.0, 20.0], [-5.0, 1.0], [7.0, 7.0]]
 
 
+def test_horizons_that_are_no_longer_learned_from_are_no_longer_asked_for():
+    scaling = CommandScaling(1.0, 1.0)
+    scaling(th.tensor([[10.0, 20.0]]))
+    for _ in range(1_000):
+        scaling(th.tensor([[5.0, 8.0]]))
+    asked = scaling.eval()(th.tensor([[100.0, 100.0]]))
+    assert asked[0].tolist() == pytest.approx([10.0, 8.0], abs=0.01)
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_scales_must_be_positive(scale):
     with pytest.raises(ValueError, match="return_scale"):
@@ -110,6 +119,20 @@ def test_the_bilinear_layer_computes_its_weights_from_the_command():
 def test_every_layer_tells_return_from_horizon(name):
     layer = COMMAND_LAYERS[name](3, 2, 8, nn.Tanh)
     assert not th.allclose(layer(FEATURES, COMMANDS), layer(FEATURES, COMMANDS.flip(dims=[1])))
+
+
+@pytest.mark.parametrize("size", [1e-5, 1.0, 1e5])
+def test_features_of_any_size_are_the_same_to_the_network(size, rng):
+    features = th.as_tensor(rng.normal(3.0, 2.0, (64, 3)), dtype=th.float32)
+    expected = FeatureScaling(3).train()(features)
+    assert th.allclose(FeatureScaling(3).train()(size * features), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-3, 1234.567, 1e6])
+def test_a_feature_that_never_changes_says_nothing_whatever_it_is(value):
+    scaling = FeatureScaling(1).train()
+    for _ in range(100):
+        assert scaling(th.full((64, 1), value)).abs().max() < 0.2
 
 
 def test_features_are_normalised_by_the_first_batch_and_then_slowly(rng):
