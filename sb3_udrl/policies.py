@@ -86,7 +86,8 @@ class UDRLPolicy(BasePolicy):
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
         (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
-    :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]
+    :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]: within
+        (-3, 0.5), the range that it is kept in
     :param features_extractor_class: features extractor
     :param features_extractor_kwargs: its keyword arguments
     :param normalize_images: whether to divide images by 255
@@ -150,6 +151,11 @@ class UDRLPolicy(BasePolicy):
             raise ValueError(f"dropout_rate={dropout_rate} is a probability: use a value from 0 to below 1.")
         self.dropout_rate = dropout_rate
         self.ortho_init = ortho_init
+        if not LOG_STD_RANGE[0] < log_std_init < LOG_STD_RANGE[1]:
+            raise ValueError(
+                f"log_std_init={log_std_init} would never be learned from: log standard deviations are kept within "
+                f"{LOG_STD_RANGE}, so start between them."
+            )
         self.log_std_init = log_std_init
 
         # The command for acting, and how returns are earned over an episode: see predict()

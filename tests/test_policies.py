@@ -261,3 +261,9 @@ def test_units_are_dropped_in_training_only():
 def test_a_dropout_rate_of_1_is_refused():
     with pytest.raises(ValueError, match="dropout_rate=1.0"):
         UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={"dropout_rate": 1.0})
+
+
+@pytest.mark.parametrize("log_std_init", [-3.0, 1.0, float("nan")])
+def test_a_standard_deviation_that_nothing_could_move_is_refused(log_std_init):
+    with pytest.raises(ValueError, match=f"log_std_init={log_std_init} would never be learned"):
+        UDRL("MlpPolicy", "Pendulum-v1", policy_kwargs={"log_std_init": log_std_init})
