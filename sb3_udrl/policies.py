@@ -86,8 +86,8 @@ class UDRLPolicy(BasePolicy):
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
         (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
-    :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]: within
-        (-3, 0.5), the range that it is kept in
+    :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]: from -3
+        to 0.5, the range that it is kept in
     :param features_extractor_class: features extractor
     :param features_extractor_kwargs: its keyword arguments
     :param normalize_images: whether to divide images by 255
@@ -151,10 +151,10 @@ class UDRLPolicy(BasePolicy):
             raise ValueError(f"dropout_rate={dropout_rate} is a probability: use a value from 0 to below 1.")
         self.dropout_rate = dropout_rate
         self.ortho_init = ortho_init
-        if not LOG_STD_RANGE[0] < log_std_init < LOG_STD_RANGE[1]:
+        if not LOG_STD_RANGE[0] <= log_std_init <= LOG_STD_RANGE[1]:
             raise ValueError(
                 f"log_std_init={log_std_init} would never be learned from: log standard deviations are kept within "
-                f"{LOG_STD_RANGE}, so start between them."
+                f"{LOG_STD_RANGE}, so start there."
             )
         self.log_std_init = log_std_init
 
@@ -176,7 +176,10 @@ class UDRLPolicy(BasePolicy):
         """
         self.features_extractor = self.make_features_extractor()
         features_dim = self.features_extractor.features_dim
-        self.feature_scaling = FeatureScaling(features_dim) if self.normalize_features else nn.Identity()
+        self.feature_scaling: nn.Module = nn.Identity()
+        if self.normalize_features:
+            learned = bool(list(self.features_extractor.parameters()))
+            self.feature_scaling = FeatureScaling(features_dim, epsilon=1e-6 if learned else 1e-12)
         self.achievable_return: AchievableReturn | None = None
         if self.achievable_expectile is not None:
             action_dim = get_flattened_obs_dim(self.action_space)

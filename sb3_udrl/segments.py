@@ -85,9 +85,9 @@ class DeadlineSegments(Segments):
     t1 is uniform over the episode's steps. Half of the horizons are the longest one, the others uniform up to it.
 
     :param max_horizon: the longest horizon, in environment steps: how far ahead commands look (what discounting is to
-        other algorithms). Later rewards do not count. Where a time limit cuts episodes off it is at most half of the
-        longest, so that half of the steps can be examples for it. None for twice the longest episode of a batch, so
-        that everything counts.
+        other algorithms). Later rewards do not count. Where a time limit cuts episodes of a batch off, it is at most
+        half of the longest, so that half of the steps can be examples for it. None for twice the longest episode of a
+        batch, so that everything counts.
     :raises ValueError: when ``max_horizon`` is not a whole number of at least one step
     """
 

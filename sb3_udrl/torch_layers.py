@@ -14,9 +14,10 @@ class CommandScaling(nn.Module):
     """
     Brings commands to the size of a network input, the only place where that happens.
 
-    A command is clipped to the range of the commands in training batches (returns: and 0; horizon at least 1;
-    1912.02877 §2.3.2). So who asks for more than was ever reached gets the most ambitious behaviour that was
-    learned, for longer, instead of whatever the network makes of inputs it has never seen.
+    A command is clipped to the range of the commands in training batches (returns: and 0; horizon at least 1, and no
+    longer than in recent batches, unless its scale is fixed; 1912.02877 §2.3.2). So who asks for more than was ever
+    reached gets the most ambitious behaviour that was learned, for longer, instead of whatever the network makes of
+    inputs it has never seen.
 
     Then, as in the papers, it is multiplied by fixed scales; or, where none is given, brought to zero mean and unit
     variance by statistics that follow the training batches.
@@ -78,8 +79,9 @@ class CommandScaling(nn.Module):
     def _widen(self, commands: th.Tensor) -> None:
         th.minimum(self.low, commands.amin(dim=0), out=self.low)
         high = commands.amax(dim=0)
-        # Horizons become shorter when a time limit is met, and what is no longer learned from should not be asked for
-        self.high[1].lerp_(high[1], self.MOMENTUM)
+        # Horizons become shorter when a time limit is met, and what is no longer learned from should not be asked for.
+        # Returns need no such care: what can be had from a state is learned (AchievableReturn)
+        self.high[1].lerp_(high[1], self.rate[1])
         th.maximum(self.high, high, out=self.high)
 
     def _follow(self, commands: th.Tensor) -> None:
@@ -96,11 +98,12 @@ class FeatureScaling(nn.Module):
     """
     Brings features to zero mean and unit variance, by statistics that follow the training batches.
 
-    So observations may have any size, without VecNormalize, down to standard deviations of about 1e-6 (also relative
-    to their mean: float32 resolves no less), and what a batch was normalised with is saved with the policy. Normalised
-    features are clipped, as VecNormalize does.
+    So observations may have any size, without VecNormalize, and what a batch was normalised with is saved with the
+    policy. Normalised features are clipped, as VecNormalize does.
 
     :param features_dim: size F of the features
+    :param epsilon: added to the variance, and to it relative to the squared mean (float32 resolves little more). It
+        also bounds how much gradients grow on their way back to a features extractor that learns
     """
 
     mean: th.Tensor
@@ -109,10 +112,10 @@ class FeatureScaling(nn.Module):
 
     MOMENTUM = 1e-2  # how far the statistics move with each training batch
     CLIP = 5.0
-    EPSILON = 1e-12  # of the variance, and of the squared mean
 
-    def __init__(self, features_dim: int) -> None:
+    def __init__(self, features_dim: int, epsilon: float = 1e-12) -> None:
         super().__init__()
+        self.epsilon = epsilon
         self.register_buffer("mean", th.zeros(features_dim))
         self.register_buffer("variance", th.ones(features_dim))
         self.register_buffer("rate", th.ones(1))
@@ -124,7 +127,7 @@ class FeatureScaling(nn.Module):
         """
         if self.training:
             self._follow(features.detach())
-        variance = self.variance + self.EPSILON * (1 + self.mean.square())
+        variance = self.variance + self.epsilon * (1 + self.mean.square())
         normalized = (features - self.mean) / variance.sqrt()
         return normalized.clamp(-self.CLIP, self.CLIP)
 

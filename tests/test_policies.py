@@ -263,7 +263,7 @@ def test_a_dropout_rate_of_1_is_refused():
         UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={"dropout_rate": 1.0})
 
 
-@pytest.mark.parametrize("log_std_init", [-3.0, 1.0, float("nan")])
+@pytest.mark.parametrize("log_std_init", [-3.1, 1.0, float("nan")])
 def test_a_standard_deviation_that_nothing_could_move_is_refused(log_std_init):
     with pytest.raises(ValueError, match=f"log_std_init={log_std_init} would never be learned"):
         UDRL("MlpPolicy", "Pendulum-v1", policy_kwargs={"log_std_init": log_std_init})

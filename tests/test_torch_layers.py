@@ -65,12 +65,19 @@ def test_inputs_are_clipped_to_what_was_seen_and_a_horizon_of_one():
 
 
 def test_horizons_that_are_no_longer_learned_from_are_no_longer_asked_for():
-    scaling = CommandScaling(1.0, 1.0)
-    scaling(th.tensor([[10.0, 20.0]]))
+    scaling = CommandScaling()
+    scaling(th.tensor([[0.0, 1.0], [10.0, 20.0]]))
     for _ in range(1_000):
-        scaling(th.tensor([[5.0, 8.0]]))
-    asked = scaling.eval()(th.tensor([[100.0, 100.0]]))
-    assert asked[0].tolist() == pytest.approx([10.0, 8.0], abs=0.01)
+        scaling(th.tensor([[0.0, 1.0], [5.0, 8.0]]))
+    scaling.eval()
+    th.testing.assert_close(scaling(th.tensor([[100.0, 100.0]])), scaling(th.tensor([[10.0, 8.0]])), atol=0.01, rtol=0)
+
+
+def test_with_a_fixed_scale_horizons_are_clipped_to_all_that_were_seen():
+    scaling = CommandScaling(1.0, 1.0)
+    for horizon in [20.0] + 1_000 * [8.0]:
+        scaling(th.tensor([[10.0, horizon]]))
+    assert scaling.eval()(th.tensor([[100.0, 100.0]])).tolist() == [[10.0, 20.0]]
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0])
@@ -128,7 +135,7 @@ def test_features_of_any_size_are_the_same_to_the_network(size, rng):
     assert th.allclose(FeatureScaling(3).train()(size * features), expected, atol=1e-2)
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-3, 1234.567, 1e6])
+@pytest.mark.parametrize("value", [0.0, 1e-3, 1000.1, 77777.7])
 def test_a_feature_that_never_changes_says_nothing_whatever_it_is(value):
     scaling = FeatureScaling(1).train()
     for _ in range(100):
