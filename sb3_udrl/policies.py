@@ -176,10 +176,9 @@ class UDRLPolicy(BasePolicy):
         """
         self.features_extractor = self.make_features_extractor()
         features_dim = self.features_extractor.features_dim
-        self.feature_scaling: nn.Module = nn.Identity()
-        if self.normalize_features:
-            learned = bool(list(self.features_extractor.parameters()))
-            self.feature_scaling = FeatureScaling(features_dim, epsilon=1e-6 if learned else 1e-12)
+        # Features that are learned change all the time: small ones are noise, and must not get large gradients
+        epsilon = 1e-6 if list(self.features_extractor.parameters()) else 1e-12
+        self.feature_scaling = FeatureScaling(features_dim, epsilon) if self.normalize_features else nn.Identity()
         self.achievable_return: AchievableReturn | None = None
         if self.achievable_expectile is not None:
             action_dim = get_flattened_obs_dim(self.action_space)
