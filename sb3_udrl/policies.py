@@ -21,6 +21,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sb3_udrl.arguments import check_numbers
 from sb3_udrl.buffer import NStep
 from sb3_udrl.commands import Command, count_down, expected_return_so_far
 from sb3_udrl.episodes import observation_dict
@@ -147,6 +148,13 @@ class UDRLPolicy(BasePolicy):
         self.achievable_expectile = achievable_expectile
         self.luck = luck
         self.normalize_features = normalize_features
+        check_numbers(dropout_rate=dropout_rate, luck=luck, log_std_init=log_std_init)
+        check_numbers(
+            or_none=True,
+            return_scale=return_scale,
+            horizon_scale=horizon_scale,
+            achievable_expectile=achievable_expectile,
+        )
         if not 0 <= dropout_rate < 1:
             raise ValueError(f"dropout_rate={dropout_rate} is a probability: use a value from 0 to below 1.")
         self.dropout_rate = dropout_rate

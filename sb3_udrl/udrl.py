@@ -24,7 +24,7 @@ from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_col
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from typing_extensions import Self
 
-from sb3_udrl.arguments import positive_int
+from sb3_udrl.arguments import check_numbers, positive_int
 from sb3_udrl.buffer import CommandBatch, EpisodeBuffer
 from sb3_udrl.commands import (
     COMMAND_SAMPLERS,
@@ -294,6 +294,12 @@ class UDRL(BaseAlgorithm):
     def _check_arguments(self) -> None:
         """:raises ValueError: for an argument that is out of range; the variants check their own"""
         self.batch_size = positive_int("batch_size", self.batch_size, "examples")
+        check_numbers(
+            exploration_eps=self.exploration_eps,
+            exploration_fraction=self.exploration_fraction,
+            ent_coef=self.ent_coef,
+        )
+        check_numbers(or_none=True, max_grad_norm=self.max_grad_norm, advantage_temperature=self.advantage_temperature)
         if not 0 <= self.exploration_eps <= 1:
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if not 0 < self.exploration_fraction <= 1:
