@@ -85,6 +85,7 @@ class EpisodeBuffer:
     :param relabeling: how many steps of an example count as they came
     :param device: where batches go
     :param frame_stack: how observations are stacked, when the episodes to come hold only their newest frames
+    :param normalized: whether the episodes to come hold observations that are normalised already
     :raises ValueError: when ``buffer_size`` is below 1
     """
 
@@ -99,6 +100,7 @@ class EpisodeBuffer:
         relabeling: Relabeling,
         device: th.device | str = "auto",
         frame_stack: FrameStack | None = None,
+        normalized: bool = False,
     ) -> None:
         self.buffer_size = positive_int("buffer_size", buffer_size, "episodes")
         self.retention = retention
@@ -107,6 +109,7 @@ class EpisodeBuffer:
         self.relabeling = relabeling
         self.device = get_device(device)
         self.frame_stack = frame_stack
+        self.normalized = normalized
         self.returns = np.zeros(0)
         """Episode returns, oldest first. Shape: (n_episodes,)"""
         self.lengths = np.zeros(0, dtype=np.int64)

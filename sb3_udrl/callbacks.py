@@ -59,7 +59,7 @@ class CalibrationCallback(BaseCallback):
         return True
 
     def _follow_normalization(self) -> None:
-        """:raises ValueError: when only one of training and ``eval_env`` has its observations normalised"""
+        """:raises ValueError: when training and ``eval_env`` do not have their observations normalised alike"""
         ours = self.model.get_vec_normalize_env()
         theirs = unwrap_vec_normalize(self.eval_env) if isinstance(self.eval_env, VecEnv) else None
         ours_are, theirs_are = (env is not None and env.norm_obs for env in (ours, theirs))
@@ -69,6 +69,11 @@ class CalibrationCallback(BaseCallback):
                 f"VecNormalize normalises the observations of {one}, but not of {other}: wrap it likewise."
             )
         if ours is not None and theirs is not None and ours_are:
+            if isinstance(ours.obs_rms, dict) != isinstance(theirs.obs_rms, dict):
+                raise ValueError(
+                    "VecNormalize normalises Dict observations of only one of training and eval_env: wrap either both "
+                    "or none of them in EpisodeProgress."
+                )
             theirs.training = False
             theirs.obs_rms = deepcopy(ours.obs_rms)
 

@@ -37,12 +37,15 @@ def evaluate_command(
     :param deterministic: whether to take the most likely action instead of a random one
     :return: a record: ``desired_return``, ``desired_horizon``, ``mean_return``, ``std_return``, ``mean_length``, and
         the lists ``returns`` and ``lengths`` of all episodes, in the env's reward and steps
-    :raises ValueError: when there are no episodes to run, or nobody could obey the command
+    :raises ValueError: when there are no episodes to run, nobody could obey the command, or the env wants other actions
     """
     if n_eval_episodes < 1:
         raise ValueError(f"n_eval_episodes={n_eval_episodes}: run at least one episode.")
     asked = model.command if command is None else Command(*command).checked()
-    returns, lengths = _run_episodes(model, _with_progress(env), asked, n_eval_episodes, deterministic)
+    venv = _with_progress(env)
+    if venv.action_space != model.action_space:
+        raise ValueError(f"The model's actions are {model.action_space}, this environment wants {venv.action_space}.")
+    returns, lengths = _run_episodes(model, venv, asked, n_eval_episodes, deterministic)
     return {
         "desired_return": asked.desired_return,
         "desired_horizon": asked.desired_horizon,

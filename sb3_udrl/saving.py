@@ -29,6 +29,7 @@ def write_whole(path: str | pathlib.Path | io.BufferedIOBase, suffix: str) -> It
     target = pathlib.Path(path)
     if target.suffix == "":
         target = target.with_suffix(f".{suffix}")
+    target = pathlib.Path(os.path.realpath(target))  # what a link points to is written, and the link stays
     target.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, since only within one file system a rename is all or nothing
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

@@ -21,7 +21,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_collect_more_steps
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecMonitor, VecNormalize, VecVideoRecorder
 from typing_extensions import Self
 
 from sb3_udrl.arguments import check_numbers, positive_int
@@ -62,8 +62,8 @@ class UDRL(BaseAlgorithm):
     and ``gradient_steps`` where it is not a number) accept its name, ``{name: {argument: value}}``, or an object.
 
     With :class:`~stable_baselines3.common.vec_env.VecNormalize`, commands and returns stay in the env's own reward;
-    like in SB3's off-policy algorithms, what is remembered is not normalised (where VecNormalize is the outermost
-    wrapper; elsewhere it is kept as it was seen).
+    like in SB3's off-policy algorithms, what is remembered is not normalised (where nothing outside of VecNormalize
+    changes observations; elsewhere it is kept as it was seen).
 
     :param policy: the behaviour function B: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class
     :param env: the environment, or its id; None only where load() makes the model, to predict
@@ -199,6 +199,7 @@ class UDRL(BaseAlgorithm):
         # Progress of the rollout under way, which learn() may leave unfinished
         self._rollout_steps = 0
         self._rollout_episodes = 0
+        self._resets: list[dict[str, Any]] | None = None  # the env's latest, when learn() ended
         if _init_setup_model:
             self._setup_model()
 
@@ -333,9 +334,10 @@ class UDRL(BaseAlgorithm):
         :param force_reset: whether to reset it before learning goes on
         :raises ValueError: when its spaces differ, or it normalises what EpisodeProgress adds
         """
+        if isinstance(env, VecEnv):
+            check_progress_is_not_normalized(env)
         super().set_env(env, force_reset)
-        assert self.env is not None
-        check_progress_is_not_normalized(self.env)
+        self._resets = None
 
     # ------------------------------------------------------------------ learning
 
@@ -349,6 +351,8 @@ class UDRL(BaseAlgorithm):
     ) -> tuple[int, BaseCallback]:
         if self.env is None:
             raise ValueError("This model has no environment to learn in: call set_env(env), or load it with env=...")
+        if self._was_reset_by_others():
+            self._last_obs = None  # its episodes cannot be gone on with: reset it once more
         env_is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if env_is_reset:
@@ -356,20 +360,37 @@ class UDRL(BaseAlgorithm):
             self._rollout_steps = self._rollout_episodes = 0
             assert isinstance(self._last_obs, (np.ndarray, dict))
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
-        self._match_frame_stack()
+        self._match_observations()
         return result
 
-    def _match_frame_stack(self) -> None:
-        """:raises ValueError: when the env stacks its frames in another way than the remembered episodes"""
+    def _was_reset_by_others(self) -> bool:
+        """:return: whether the env was reset since learn() ended, as evaluate_policy(model, model.get_env()) does"""
         assert self.env is not None
+        if self._resets is None:
+            return False
+        return any(before is not now for before, now in zip(self._resets, self.env.unwrapped.reset_infos, strict=True))
+
+    def _match_observations(self) -> None:
+        """:raises ValueError: when the env stacks or normalises observations otherwise than what is remembered"""
+        assert self.env is not None
+        buffer = self.replay_buffer
         frame_stack = FrameStack.of(self.env)
-        if len(self.replay_buffer) == 0:
-            self.replay_buffer.frame_stack = frame_stack
-        elif self.replay_buffer.frame_stack != frame_stack:
+        normalize = self._vec_normalize_env
+        normalized = normalize is not None and normalize.norm_obs and not self._normalizes_batches()
+        if len(buffer) == 0:
+            buffer.frame_stack, buffer.normalized = frame_stack, normalized
+        if buffer.frame_stack != frame_stack:
             raise ValueError(
-                f"The remembered episodes have {self.replay_buffer.frame_stack}, this env has {frame_stack} (None also "
+                f"The remembered episodes have {buffer.frame_stack}, this env has {frame_stack} (None also "
                 "where a VecFrameStack lies behind a wrapper that may change frames): wrap it in VecFrameStack as "
                 "before, or load the model without its replay buffer."
+            )
+        if buffer.normalized != normalized:
+            kinds = {True: "normalised", False: "as the env gives them"}
+            raise ValueError(
+                f"The remembered observations are {kinds[buffer.normalized]}, those to come would be "
+                f"{kinds[normalized]}: put VecNormalize in the same place among the wrappers as before, or load the "
+                "model without its replay buffer."
             )
 
     def learn(
@@ -427,6 +448,7 @@ class UDRL(BaseAlgorithm):
                 stacklevel=2,
             )
         callback.on_training_end()
+        self._resets = list(self.env.unwrapped.reset_infos)
         return self
 
     def _rollout_is_unfinished(self) -> bool:
@@ -566,9 +588,13 @@ class UDRL(BaseAlgorithm):
     def _normalizes_batches(self) -> bool:
         """
         Whether the buffer holds the env's own observations, to be normalised with the statistics of the day when
-        sampled. What lies outside of a VecNormalize (a frame stack) cannot be redone, so then it holds what was seen.
+        sampled. What changes them outside of a VecNormalize (a frame stack) cannot be redone, so then it holds what was
+        seen.
         """
-        return isinstance(self.env, VecNormalize)
+        env = self.env
+        while isinstance(env, (VecCheckNan, VecMonitor, VecVideoRecorder)):  # which leave them alone
+            env = env.venv
+        return isinstance(env, VecNormalize)
 
     def _check_finite(self, observations: Observations, rewards: np.ndarray) -> None:
         """
@@ -744,6 +770,7 @@ class UDRL(BaseAlgorithm):
             "_exploration",
             "_sampler",
             "_schedule",
+            "_resets",
             "_train_freq",
             "_learning_starts",
         ]

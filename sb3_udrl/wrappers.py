@@ -60,23 +60,27 @@ def split_progress(observations: Any, space: spaces.Space) -> tuple[Any, np.ndar
     """
     if not isinstance(observations, dict):
         return observations, None
-    if PROGRESS_KEY not in observations:
-        if not isinstance(space, spaces.Dict):
-            raise ValueError(
-                f"Got an observation with the keys {sorted(observations)}: pass the plain observation, or one from "
-                f"EpisodeProgress, which has '{PROGRESS_KEY}'."
-            )
-        return observations, None
     rest = {key: value for key, value in observations.items() if key != PROGRESS_KEY}
-    # A frame stack repeats it; the last one is of today
-    progress = np.atleast_2d(observations[PROGRESS_KEY])[:, -2:].astype(np.float64)
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
+    if not isinstance(space, spaces.Dict) and list(rest) != ["observation"]:
+        raise ValueError(
+            f"Got an observation with the keys {sorted(observations)}: pass the plain observation, or one from "
+            f"EpisodeProgress, which has '{PROGRESS_KEY}'."
+        )
+    split = rest if isinstance(space, spaces.Dict) else rest["observation"]
+    if PROGRESS_KEY not in observations:
+        return split, None
+    key, part = next(iter(parts.items()))
+    n = len(rest[key]) if np.ndim(rest[key]) > len(part.shape or ()) else 1
+    # Frame stacks repeat it; the last one is of today
+    progress = np.reshape(observations[PROGRESS_KEY], (n, -1))[:, -2:].astype(np.float64)
     steps = progress[:, 1]
     if (steps < 0).any() or (steps != np.round(steps)).any():
         raise ValueError(
             f"'{PROGRESS_KEY}' says that {steps[0]} steps were made, so something has normalised it. Write "
             "VecNormalize(env, norm_obs_keys=['observation']), or list the keys of your own Dict observations."
         )
-    return rest if isinstance(space, spaces.Dict) else rest["observation"], progress
+    return split, progress
 
 
 def check_progress_is_not_normalized(env: VecEnv) -> None:
@@ -102,8 +106,9 @@ class EpisodeProgress(gym.Wrapper):
 
     SB3's tools never tell ``predict`` the rewards, so without this wrapper UDRL estimates how much of a desired
     return is left. With it the command counts down exactly, in ``evaluate_policy``, ``EvalCallback``, video recorders
-    and frame stacks alike. The policy takes the key out before it looks at the observation, so ``predict`` works
-    with and without the wrapper, whichever the model was trained on.
+    and frame stacks (SB3's and gymnasium's) alike. The policy takes the key out before it looks at the observation, so
+    ``predict`` works with and without the wrapper, whichever the model was trained on. Only VecNormalize, whose statistics
+    callbacks copy from training to evaluation, wants either both wrapped or none.
 
     :param env: the environment
     :raises ValueError: when it is wrapped already

@@ -238,3 +238,11 @@ def test_the_display_shows_where_every_run_stands(tmp_path):
     text = console.export_text()
     assert "60 of 120 steps" in text
     assert "0 finished, 1 running, 1 waiting, 1 failed" in text
+
+
+def test_a_store_that_hiccups_at_the_last_look_does_not_spoil_a_finished_study(tmp_path, monkeypatch):
+    runs, _ = PLAN.runs()
+    results = Results(Store(str(tmp_path)))
+    with Display(runs, {}, results, Console(file=io.StringIO(), force_terminal=True)) as display:
+        monkeypatch.setattr(results, "store", None)
+    assert not display._live.is_started

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from toy_envs import CountdownEnv, PayoutEnv
@@ -82,6 +83,10 @@ def test_what_cannot_be_evaluated_is_refused():
         calibrate(model, CountdownEnv(10), [])
     with pytest.raises(ValueError, match="horizon is 0"):
         calibrate(model, CountdownEnv(10), [(5, 5), (5, 0)])
+    env = CountdownEnv(10)
+    env.action_space = spaces.Discrete(7)
+    with pytest.raises(ValueError, match=r"actions are Discrete\(2\), this environment wants Discrete\(7\)"):
+        evaluate_command(model, env)
 
 
 def test_records_make_a_table():
@@ -158,6 +163,14 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     model = UDRL("MlpPolicy", CountdownEnv(10), seed=0)
     with pytest.raises(ValueError, match="not of training: wrap it likewise"):
         model.learn(10, CalibrationCallback(VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)])), [(5, 10)]))
+    normalized = VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)]))
+    with_progress = VecNormalize(
+        DummyVecEnv([lambda: EpisodeProgress(CountdownEnv(10))]), norm_obs_keys=["observation"]
+    )
+    for env, eval_env in ((normalized, with_progress), (with_progress, normalized)):
+        model = UDRL("MlpPolicy", env, seed=0)
+        with pytest.raises(ValueError, match="both or none of them in EpisodeProgress"):
+            model.learn(10, CalibrationCallback(eval_env, [(5, 10)]))
     assert model.num_timesteps == 0
 
     with pytest.raises(ValueError, match="no commands"):

@@ -17,6 +17,16 @@ def test_training_is_cut_into_warm_up_and_whole_iterations():
     assert historic.iterations(model, 10.0 * lengths, lengths) == [(6, 20.0), (15, 45.0), (28, 65.0)]
 
 
+def test_too_few_steps_for_an_iteration_are_said_before_anything_is_written(tmp_path, monkeypatch):
+    pytest.importorskip("rl_zoo3")
+    out = tmp_path / "results.jsonl"
+    arguments = ["--conf-file", "udrl_notebook", "--env", "CartPole-v1", "--seeds", "5", "-n", "200"]
+    monkeypatch.setattr("sys.argv", ["historic", *arguments, "--command", "20", "20", "--out", str(out)])
+    with pytest.raises(SystemExit, match="200 steps are too few"):
+        historic.main()
+    assert out.read_text() == ""
+
+
 @pytest.mark.slow
 def test_a_historic_system_is_trained_through_the_zoo_and_not_twice(tmp_path, monkeypatch, capsys):
     pytest.importorskip("rl_zoo3")

@@ -17,7 +17,15 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecEnvWrapper,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
 from toy_envs import CountdownEnv, FaultyEnv, PayoutEnv, RandomEnv, SpaceEnv
 
 from sb3_udrl import UDRL, Command
@@ -94,6 +102,18 @@ def test_episodes_under_way_are_dropped_when_the_env_is_reset_under_them():
     assert model.replay_buffer.lengths.tolist() == [50]
     model.learn(60)
     assert model.replay_buffer.lengths.tolist() == [50, 50]
+
+
+@pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
+def test_an_env_that_others_have_reset_between_two_calls_of_learn_starts_new_episodes(vec_env_cls):
+    model = make_model(VecMonitor(vec_env_cls([lambda: CountdownEnv(50)])))
+    model.learn(40)
+    evaluate_policy(model, model.get_env(), n_eval_episodes=1)
+    model.learn(60, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [50]  # not of 90 steps, as if both were one
+    model.learn(40, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [50, 50]
+    model.get_env().close()
 
 
 def test_actions_are_random_until_the_first_update_and_commanded_afterwards():
@@ -403,6 +423,14 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
 
 
+def test_a_link_keeps_pointing_to_what_is_saved(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "latest.zip").symlink_to(tmp_path / "here" / "model.zip")
+    make_model(CountdownEnv(5)).save(tmp_path / "latest.zip")
+    assert (tmp_path / "latest.zip").is_symlink()
+    assert UDRL.load(tmp_path / "here" / "model.zip").replay_buffer.buffer_size == 300
+
+
 def test_truncated_and_foreign_files_are_refused_with_a_reason(tmp_path):
     make_model(CountdownEnv(5)).save(tmp_path / "whole.zip")
     (tmp_path / "half.zip").write_bytes((tmp_path / "whole.zip").read_bytes()[:-200])
@@ -454,6 +482,31 @@ def test_observations_are_kept_raw_and_normalised_with_the_statistics_of_the_day
     assert set(raw.flatten().tolist()) == {1.0, 2.0, 3.0, 4.0, 5.0}
     normalised = model.replay_buffer.sample(64, rng, env).observations
     np.testing.assert_allclose(normalised, env.normalize_obs(raw.numpy()), rtol=1e-6)
+
+
+def test_what_leaves_observations_alone_may_stand_around_vec_normalize():
+    env = VecNormalize(DummyVecEnv([lambda: CountdownEnv(5)] * 2))
+    model = make_model(env).learn(100)
+    model.set_env(VecMonitor(VecCheckNan(env)))
+    model.learn(100, reset_num_timesteps=False)
+    raw = model.replay_buffer.sample(256, np.random.default_rng(0)).observations
+    assert set(raw.flatten().tolist()) == {1.0, 2.0, 3.0, 4.0, 5.0}
+
+
+def test_raw_and_normalised_observations_are_not_mixed():
+    class SameObservations(VecEnvWrapper):
+        def reset(self):
+            return self.venv.reset()
+
+        def step_wait(self):
+            return self.venv.step_wait()
+
+    env = VecNormalize(make_vec_env(lambda: CountdownEnv(5), 2))
+    model = make_model(env).learn(100)
+    model.set_env(SameObservations(env))  # for all that is known it changes them
+    with pytest.raises(ValueError, match="remembered observations are as the env gives them.*would be normalised"):
+        model.learn(100, reset_num_timesteps=False)
+    assert model.num_timesteps == 100
 
 
 def test_vec_normalize_inside_a_frame_stack_is_kept_as_seen():

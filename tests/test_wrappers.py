@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from gymnasium.wrappers import FrameStackObservation
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
 from toy_envs import CountdownEnv, RandomEnv
 
 from sb3_udrl import UDRL, EpisodeProgress, VecEpisodeProgress
-from sb3_udrl.wrappers import PROGRESS_KEY
+from sb3_udrl.wrappers import PROGRESS_KEY, split_progress
 
 DESIRED_RETURN, DESIRED_HORIZON = 50.0, 20.0
 
@@ -45,6 +46,7 @@ STACKS = {
     "three envs": lambda: truth_envs(3),
     "two processes": lambda: truth_envs(2, SubprocVecEnv),
     "frame stack": lambda: VecFrameStack(truth_envs(2), 3),
+    "gymnasium's frame stack": lambda: truth_envs(2, wrap=lambda env: FrameStackObservation(EpisodeProgress(env), 3)),
     "normalised rewards": lambda: VecNormalize(truth_envs(2), norm_obs=False),
     "normalised": lambda: VecNormalize(truth_envs(2), **KEYS),
     "normalised, then stacked": lambda: VecFrameStack(VecNormalize(truth_envs(2), **KEYS), 3),
@@ -198,8 +200,10 @@ def test_a_vec_normalize_over_the_reserved_key_is_refused_with_the_line_to_write
     with pytest.raises(ValueError, match=r"norm_obs_keys=\['observation'\]"):
         UDRL("MlpPolicy", normalized)
     model = UDRL("MlpPolicy", truth_envs(2))
+    before = model.get_env()
     with pytest.raises(ValueError, match=r"norm_obs_keys=\['observation'\]"):
         model.set_env(normalized)
+    assert model.get_env() is before
     # Also where only predict can see it
     model = UDRL("MlpPolicy", TruthEnv())
     with pytest.raises(ValueError, match=r"something has normalised it.*norm_obs_keys"):
@@ -216,4 +220,28 @@ def test_wrapping_twice_is_refused():
 def test_a_dict_without_the_key_says_what_is_missing():
     model = UDRL("MlpPolicy", EpisodeProgress(CountdownEnv()))
     with pytest.raises(ValueError, match="episode_progress"):
-        model.predict({"observation": np.zeros(1, np.float32)})
+        model.predict({"position": np.zeros(1, np.float32)})
+
+
+def test_a_dict_of_one_observation_is_that_observation_with_and_without_the_wrapper():
+    class OneKeyEnv(CountdownEnv):
+        def __init__(self):
+            super().__init__(5)
+            self.observation_space = spaces.Dict({"observation": self.observation_space})
+
+        def _observation(self):
+            return {"observation": super()._observation()}
+
+    model = UDRL("MlpPolicy", EpisodeProgress(OneKeyEnv()), learning_starts=10, seed=0).learn(30)
+    assert evaluate_policy(model, OneKeyEnv(), n_eval_episodes=1, warn=False)[0] == 5
+
+
+def test_a_single_observation_of_a_frame_stack_has_the_progress_of_today():
+    env = FrameStackObservation(EpisodeProgress(TruthEnv()), 3)
+    model = UDRL("MlpPolicy", env, learning_starts=20, seed=0).learn(50)
+    observation, _ = env.reset()
+    observation, reward, *_ = env.step(1)
+    rest, progress = split_progress(observation, model.policy.observation_space)
+    np.testing.assert_allclose(progress, [[reward, 1]], rtol=1e-6)
+    assert rest.shape == (3, 2)
+    model.predict(observation)

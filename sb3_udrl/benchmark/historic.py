@@ -78,6 +78,9 @@ def run(configuration: str, env_id: str, seed: int, timesteps: int | None, comma
         model = UDRL.load(path / f"{env_id}.zip", device="cpu")
         monitor = np.genfromtxt(path / "0.monitor.csv", delimiter=",", skip_header=1, names=True)
     seconds = time.perf_counter() - start
+    training = iterations(model, monitor["r"], monitor["l"])
+    if len(training) < 2:
+        sys.exit(f"{model.num_timesteps} steps are too few for the warm-up and one iteration: train for longer (-n).")
     env = make_vec_env(env_id, 20, seed=EVALUATION_SEED)
     evaluations = []
     for asked in (model.command, command):
@@ -94,7 +97,7 @@ def run(configuration: str, env_id: str, seed: int, timesteps: int | None, comma
         "episodes": len(monitor),
         "n_updates": model._n_updates,
         "evaluations": evaluations,
-        "training": iterations(model, monitor["r"], monitor["l"]),
+        "training": training,
         "seconds": round(seconds),
         "versions": {name: version(name) for name in VERSIONS},
     }

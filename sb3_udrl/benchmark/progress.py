@@ -69,10 +69,14 @@ class Display:
 
     def _watch(self) -> None:
         while not self._stop.wait(REFRESH):
-            with contextlib.suppress(Exception):  # a store that hiccups is no reason to stop; the next look may succeed
-                self._update()
+            self._update()
 
     def _update(self) -> None:
+        """Show how far the runs are. A store that hiccups is no reason to stop; the next look may succeed."""
+        with contextlib.suppress(Exception):
+            self._show_changes()
+
+    def _show_changes(self) -> None:
         before = dict(self.states)
         self.look()
         for run in self.runs:
