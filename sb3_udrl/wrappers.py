@@ -56,16 +56,16 @@ def split_progress(observations: Any, space: spaces.Space) -> tuple[Any, np.ndar
     :param observations: one or several observations, with or without it
     :param space: the observation space without it
     :return: observations of that space; and (return so far, steps so far), shape (n, 2), or None
-    :raises ValueError: when the key is missing, or its numbers were normalised
+    :raises ValueError: when other keys are missing or too many, or the key's numbers were normalised
     """
     if not isinstance(observations, dict):
         return observations, None
-    rest = {key: value for key, value in observations.items() if key != PROGRESS_KEY}
     parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-    if not isinstance(space, spaces.Dict) and list(rest) != ["observation"]:
+    rest = {key: value for key, value in observations.items() if key != PROGRESS_KEY}
+    if parts.keys() != rest.keys():
         raise ValueError(
-            f"Got an observation with the keys {sorted(observations)}: pass the plain observation, or one from "
-            f"EpisodeProgress, which has '{PROGRESS_KEY}'."
+            f"Got an observation with the keys {sorted(observations)}, expected {sorted(parts)}: pass these with or without "
+            f"the '{PROGRESS_KEY}' of EpisodeProgress, or the plain observation where the environment has no keys."
         )
     split = rest if isinstance(space, spaces.Dict) else rest["observation"]
     if PROGRESS_KEY not in observations:
@@ -107,8 +107,8 @@ class EpisodeProgress(gym.Wrapper):
     SB3's tools never tell ``predict`` the rewards, so without this wrapper UDRL estimates how much of a desired
     return is left. With it the command counts down exactly, in ``evaluate_policy``, ``EvalCallback``, video recorders
     and frame stacks (SB3's and gymnasium's) alike. The policy takes the key out before it looks at the observation, so
-    ``predict`` works with and without the wrapper, whichever the model was trained on. Only VecNormalize, whose statistics
-    callbacks copy from training to evaluation, wants either both wrapped or none.
+    ``predict`` works with and without the wrapper, whichever the model was trained on. Only under VecNormalize, whose
+    statistics callbacks copy from training to evaluation, either both want it or none.
 
     :param env: the environment
     :raises ValueError: when it is wrapped already
