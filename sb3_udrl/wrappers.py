@@ -64,8 +64,8 @@ def split_progress(observations: Any, space: spaces.Space) -> tuple[Any, np.ndar
     rest = {key: value for key, value in observations.items() if key != PROGRESS_KEY}
     if parts.keys() != rest.keys():
         raise ValueError(
-            f"Got an observation with the keys {sorted(observations)}, expected {sorted(parts)}: pass these with or without "
-            f"the '{PROGRESS_KEY}' of EpisodeProgress, or the plain observation where the environment has no keys."
+            f"Got an observation with the keys {sorted(observations)}, expected {sorted(parts)}: pass these with or "
+            f"without the '{PROGRESS_KEY}' of EpisodeProgress, or the plain observation where there are no keys."
         )
     split = rest if isinstance(space, spaces.Dict) else rest["observation"]
     if PROGRESS_KEY not in observations:
