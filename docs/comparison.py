@@ -24,7 +24,11 @@ LEARNING_CURVES = {"CartPole-v1": "cartpole-8-envs.jsonl"}
 """Our learning curves by environment, as sb3_udrl.benchmark.learning_curve writes them."""
 STUDIES = {
     "LunarLander": [("lunarlander-1m", "LunarLander-v3"), ("historic-lunarlander", "LunarLander-v3")],
-    "LunarLanderSparse": [("study", "LunarLanderSparse-v3"), ("historic-lunarlander", "LunarLanderSparse")],
+    "LunarLanderSparse": [
+        ("lunarlander-sparse-1m", "LunarLanderSparse-v3"),
+        ("study", "LunarLanderSparse-v3"),
+        ("historic-lunarlander", "LunarLanderSparse"),
+    ],
 }
 """Our studies by environment: the folder of sb3_udrl.benchmark, and what the environment is called there."""
 LINE_STYLES = ["-", "--", ":", "-."]
