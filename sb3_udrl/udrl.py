@@ -140,7 +140,7 @@ class UDRL(BaseAlgorithm):
         segments: str | float | dict[str, Any] | Segments = "deadline",
         weighting: str | dict[str, Any] | Weighting = "length",
         relabeling: str | dict[str, Any] | Relabeling = "n_step",
-        advantage_temperature: float | None = 1.0,
+        advantage_temperature: float | None = None,
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,
         exploration_eps: float = 0.0,
