@@ -680,7 +680,11 @@ def test_training_makes_no_second_copy_of_what_is_remembered():
     assert peak < 0.1 * model.replay_buffer.nbytes
 
 
-def test_examples_count_by_their_advantage_over_each_other():
+def test_examples_all_count_the_same_by_default():
+    assert make_model(CountdownEnv(5))._weights(th.tensor([-1.0, 1.0])).tolist() == [1, 1]
+
+
+def test_with_a_temperature_examples_count_by_their_advantage_over_each_other():
     model = make_model(CountdownEnv(5), advantage_temperature=0.5)
     weights = model._weights(th.tensor([-1.0, 1.0]))
     assert weights.mean() == pytest.approx(1)
