@@ -87,8 +87,8 @@ class UDRL(BaseAlgorithm):
     :param segments: which stretches t1..t2 of episodes are examples: ``"deadline"`` (a horizon may lie beyond the end),
         ``"trailing"`` (t2 = T, §2.3.3), ``"uniform"`` (any t1 < t2), or the probability of trailing ones; see
         :mod:`sb3_udrl.segments`
-    :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, to
-        its length and ``"recency"``, or ``"exponential"`` in its standardised return
+    :param weighting: how often each episode is imitated: ``"uniform"`` (§2.3.3), in proportion to its ``"length"``, or
+        ``"exponential"`` in its standardised return
     :param relabeling: which return examples stand for: ``"n_step"``, what came within n steps and what is to be
         expected after them (with less ``luck`` of the policy: hoped for), or ``"hindsight"``, what came (§2.3.3), as
         they do in any case when the policy has no ``achievable_expectile``; see :mod:`sb3_udrl.relabeling`
@@ -138,7 +138,7 @@ class UDRL(BaseAlgorithm):
         retention: str | dict[str, Any] | Retention = "recent",
         command_sampler: str | dict[str, Any] | CommandSampler = "more",
         segments: str | float | dict[str, Any] | Segments = "deadline",
-        weighting: str | dict[str, Any] | Weighting = "recency",
+        weighting: str | dict[str, Any] | Weighting = "length",
         relabeling: str | dict[str, Any] | Relabeling = "n_step",
         advantage_temperature: float | None = None,
         ent_coef: float = 0.0,

@@ -13,7 +13,7 @@ class Weighting(ABC):
     @abstractmethod
     def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """
-        :param returns: returns of the remembered episodes, oldest first, shape (n_episodes,)
+        :param returns: returns of the remembered episodes, shape (n_episodes,)
         :param lengths: their lengths in steps, shape (n_episodes,)
         :return: non-negative weights, shape (n_episodes,)
         """
@@ -31,28 +31,6 @@ class LengthWeighting(Weighting):
 
     def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return lengths.astype(np.float64)
-
-
-class RecencyWeighting(Weighting):
-    """
-    In proportion to length, and the newer the more: length * (i / n)^power for the i-th oldest of n episodes.
-
-    A policy goes where earlier, worse ones never came. Remembered all alike, these make the places where they failed
-    look worse than the others, and the policy drifts away from there (docs/research.md, "What is new counts more").
-    What is old is seen less, but not forgotten, so commands for little are still obeyed.
-
-    :param power: 0 for length alone; with 2 the newest fifth is drawn as often as the rest, where all are equally long
-    """
-
-    def __init__(self, power: float = 2.0) -> None:
-        if not 0 <= power < np.inf:
-            raise ValueError(f"power={power} must be 0 (all ages alike) or a positive number.")
-        self.power = power
-
-    def weights(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        newness = np.arange(1, len(lengths) + 1) / len(lengths)
-        weights: np.ndarray = lengths * newness**self.power
-        return weights
 
 
 class ExponentialWeighting(Weighting):
@@ -76,6 +54,5 @@ class ExponentialWeighting(Weighting):
 WEIGHTINGS: dict[str, type[Weighting]] = {
     "uniform": UniformWeighting,
     "length": LengthWeighting,
-    "recency": RecencyWeighting,
     "exponential": ExponentialWeighting,
 }

@@ -12,7 +12,7 @@ from sb3_udrl.episodes import Episode
 from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling, Relabeling
 from sb3_udrl.retention import BestRecentRetention, BestRetention, BestSpreadRetention, RecentRetention
 from sb3_udrl.segments import DeadlineSegments, TrailingSegments
-from sb3_udrl.weighting import ExponentialWeighting, LengthWeighting, RecencyWeighting, UniformWeighting
+from sb3_udrl.weighting import ExponentialWeighting, LengthWeighting, UniformWeighting
 
 
 def make_buffer(buffer_size, retention=None, trailing=1.0, weighting=None, segments=None, relabeling=None):
@@ -128,22 +128,6 @@ def test_by_length_every_step_is_drawn_alike(rng):
     buffer.add(make_episode(1, 90, rng))
     numbers = buffer.sample(4000, rng).observations[:, 0]
     assert numbers.mean().item() == pytest.approx(0.9, abs=0.03)
-
-
-def test_by_recency_the_newest_fifth_of_the_steps_is_drawn_as_often_as_the_rest(rng):
-    buffer = make_buffer(1000, weighting=RecencyWeighting())
-    for number in range(1000):
-        buffer.add(make_episode(number, 5, rng))
-    numbers = buffer.sample(4000, rng).observations[:, 0]
-    # The cube of a share is what is drawn of the oldest so many
-    assert (numbers >= 1000 * 0.5 ** (1 / 3)).double().mean().item() == pytest.approx(0.5, abs=0.03)
-    assert 0 < (numbers < 500).double().mean().item() == pytest.approx(1 / 8, abs=0.02)
-
-
-def test_without_power_recency_is_length():
-    lengths = np.array([3, 1, 4])
-    expected = LengthWeighting().weights(np.zeros(3), lengths)
-    np.testing.assert_array_equal(RecencyWeighting(power=0).weights(np.zeros(3), lengths), expected)
 
 
 def test_a_deadline_may_lie_beyond_an_end_but_not_beyond_a_cut(rng):

@@ -60,7 +60,7 @@ def test_all_variants_are_drawn(drawn):
 
     assert names("retention") == {"best", "recent", "best+recent", "best+spread"}
     assert names("segments") == {"deadline", "trailing", "uniform"}
-    assert names("weighting") == {"uniform", "length", "recency", "exponential"}
+    assert names("weighting") == {"uniform", "length", "exponential"}
     assert names("command_sampler") == {"more", "best_episode", "mean_std"}
     policies = [arguments["policy_kwargs"] for _, arguments in drawn]
     assert {kwargs["command_layer"] for kwargs in policies} == {"gated", "product", "bilinear"}

@@ -565,7 +565,6 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"retention": "worst"}, r"retention='worst'.*'best', 'recent', 'best\+recent'"),
         ({"command_sampler": {"mean_std": {"lastfew": 3}}}, "lastfew"),
         ({"weighting": {"exponential": {"temperature": -1}}}, "temperature=-1"),
-        ({"weighting": {"recency": {"power": -1}}}, "power=-1"),
         ({"relabeling": "hindsight", "policy_kwargs": {"luck": 0.1}}, "luck=0.1.*relabeling='hindsight'"),
     ],
 )

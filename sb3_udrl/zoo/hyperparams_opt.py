@@ -45,10 +45,7 @@ def _suggest_episodes(trial: optuna.Trial) -> None:
         trial.suggest_float("best_fraction", 0.1, 0.9)
     if trial.suggest_categorical("segments", ["deadline", "trailing", "uniform"]) == "deadline":
         trial.suggest_int("max_horizon", 10, 1000, log=True)
-    weighting = trial.suggest_categorical("weighting", ["uniform", "length", "recency", "exponential"])
-    if weighting == "recency":
-        trial.suggest_float("power", 0.5, 4.0)
-    elif weighting == "exponential":
+    if trial.suggest_categorical("weighting", ["uniform", "length", "exponential"]) == "exponential":
         trial.suggest_float("temperature", 0.2, 5.0, log=True)
 
 
@@ -108,7 +105,7 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "retention": _variant(params, "retention", "best_fraction"),
         "segments": _variant(params, "segments", "max_horizon"),
         "command_sampler": sampler,
-        "weighting": _variant(params, "weighting", "power", "temperature"),
+        "weighting": _variant(params, "weighting", "temperature"),
         "relabeling": params.get("relabeling", "hindsight"),
         "advantage_temperature": params.get("advantage_temperature"),
         "exploration_eps": params.get("exploration_eps", 0.0),
