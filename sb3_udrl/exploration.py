@@ -29,21 +29,23 @@ class RandomActions:
     def replace(
         self,
         actions: np.ndarray,
-        eps: float,
+        eps: np.ndarray,
         draw: Callable[[int], np.ndarray],
         episode_starts: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
         """
         :param actions: what the policy would do in this step, shape (n_envs, *action_shape)
-        :param eps: probability that a random action begins where none is held
+        :param eps: probability that a random action begins where none is held, shape (n_envs,)
         :param draw: makes that many random actions, shape (n, *action_shape)
         :param episode_starts: whether an episode starts with this step, shape (n_envs,)
         :param rng: source of randomness
         :return: the same array, with what is done
         """
         self._steps_left[episode_starts] = 0
-        begins = (self._steps_left == 0) & (rng.random(len(actions)) < eps)
+        begins = (self._steps_left == 0) & (eps > 0)
+        by_chance = begins & (eps < 1)
+        begins[by_chance] = rng.random(by_chance.sum()) < eps[by_chance]
         for i in np.flatnonzero(begins).tolist():
             self._held[i] = draw(1)[0]
             self._steps_left[i] = rng.integers(1, self.duration, endpoint=True)

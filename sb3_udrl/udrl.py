@@ -102,8 +102,9 @@ class UDRL(BaseAlgorithm):
     :param max_grad_norm: maximum norm of the gradient; None not to clip
     :param exploration_eps: probability that at a step of training a uniformly random action begins; falls linearly to
         0, so that what is remembered in the end is what the policy does
-    :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
-        Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
+    :param exploration_duration: for how many environment steps a random action is held at most, also before the first
+        update: each for a random number from 1 on. Longer ones find what pays only when it is done for a while, see
+        :mod:`sb3_udrl.exploration`
     :param exploration_fraction: share of training after which ``exploration_eps`` has fallen to 0 (SB3's DQN: to its
         final value)
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
@@ -248,6 +249,7 @@ class UDRL(BaseAlgorithm):
         self._sampler = resolve_variant("command_sampler", self.command_sampler, COMMAND_SAMPLERS, CommandSampler)
         self._schedule = self._resolve_schedule()
         self._exploration = RandomActions(self.n_envs, self.exploration_duration)
+        self._exploration_schedule = LinearSchedule(self.exploration_eps, 0.0, self.exploration_fraction)
         self._episodes = EpisodeAccumulator(self.n_envs)
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]
@@ -529,20 +531,17 @@ class UDRL(BaseAlgorithm):
     def _sample_actions(self) -> np.ndarray:
         """:return: actions as the policy makes them: under commands, or random, shape (n_envs, *action_shape)"""
         assert self._last_obs is not None
-        commands = self._episodes.commands
-        random = np.array([command is None for command in commands])
+        progress = self._episodes
+        random = np.array([command is None for command in progress.commands])
         if random.all():
-            return self._random_actions(self.n_envs)
-        asked = np.array([command or Command(0.0, 1.0) for command in commands])
-        remaining = count_down(asked, self._episodes.return_so_far, self._episodes.steps_so_far)
-        actions = self.policy.act(self._last_obs, remaining)
-        if random.any():
-            actions[random] = self._random_actions(int(random.sum()))
-        if self.exploration_eps > 0:
-            eps = LinearSchedule(self.exploration_eps, 0.0, self.exploration_fraction)(self._current_progress_remaining)
-            starts = self._episodes.steps_so_far == 0
-            actions = self._exploration.replace(actions, eps, self._random_actions, starts, self._rng)
-        return actions
+            dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
+            actions = np.zeros((self.n_envs, *self.action_space.shape), dtype)  # type: ignore[misc]
+        else:
+            asked = np.array([command or Command(0.0, 1.0) for command in progress.commands])
+            remaining = count_down(asked, progress.return_so_far, progress.steps_so_far)
+            actions = self.policy.act(self._last_obs, remaining)
+        eps = np.where(random, 1.0, self._exploration_schedule(self._current_progress_remaining))
+        return self._exploration.replace(actions, eps, self._random_actions, progress.steps_so_far == 0, self._rng)
 
     def _random_actions(self, n: int) -> np.ndarray:
         actions = np.array([self.action_space.sample() for _ in range(n)])
@@ -768,6 +767,7 @@ class UDRL(BaseAlgorithm):
             "_rng",
             "_episodes",
             "_exploration",
+            "_exploration_schedule",
             "_sampler",
             "_schedule",
             "_resets",

@@ -165,6 +165,22 @@ def test_random_actions_become_rarer_until_there_are_none(duration, fraction):
     assert (returns[400:] == 10).all()
 
 
+@pytest.mark.parametrize(("duration", "mean_length"), [(1, 1.0), (9, 5.0)])
+def test_random_actions_are_also_held_before_the_first_update(duration, mean_length):
+    done = []
+
+    class RecordingEnv(CountdownEnv):
+        def step(self, action):
+            done.append(action)
+            return super().step(action)
+
+    env = RecordingEnv(500)
+    env.action_space = spaces.Discrete(10**6)  # so that no two in a row are equal by chance
+    make_model(env, learning_starts=10_000, exploration_duration=duration).learn(5000)
+    n_drawn = 1 + np.count_nonzero(np.diff(done))
+    assert len(done) / n_drawn == pytest.approx(mean_length, rel=0.1)
+
+
 # ------------------------------------------------------------------ callbacks and logs
 
 
