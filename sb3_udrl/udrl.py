@@ -72,6 +72,8 @@ class UDRL(BaseAlgorithm):
     :param buffer_size: how many episodes to remember (the papers' replay size)
     :param learning_starts: how long to act at random before the first update, in environment steps, or as
         ``(n, "episode")`` (n_warm_up_episodes); at least until an episode has finished
+    :param warm_up_duration: for how many environment steps each of these random actions is held at most: for a random
+        number from 1 on. Longer ones swing, or climb: in MountainCar single random actions never reach the goal
     :param batch_size: examples per gradient step
     :param train_freq: how much to collect between updates, in steps of the (vectorised) env, or as
         ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
@@ -102,9 +104,8 @@ class UDRL(BaseAlgorithm):
     :param max_grad_norm: maximum norm of the gradient; None not to clip
     :param exploration_eps: probability that at a step of training a uniformly random action begins; falls linearly to
         0, so that what is remembered in the end is what the policy does
-    :param exploration_duration: for how many environment steps a random action is held at most, also before the first
-        update: each for a random number from 1 on. Longer ones find what pays only when it is done for a while, see
-        :mod:`sb3_udrl.exploration`
+    :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
+        Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
     :param exploration_fraction: share of training after which ``exploration_eps`` has fallen to 0 (SB3's DQN: to its
         final value)
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
@@ -133,6 +134,7 @@ class UDRL(BaseAlgorithm):
         learning_rate: float | Schedule = _LEARNING_RATE,
         buffer_size: int = 300,
         learning_starts: int | tuple[int, str] = (50, "episode"),
+        warm_up_duration: int = 1,
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (1, "episode"),
         gradient_steps: float | str | dict[str, Any] | TrainingSchedule = 0.5,
@@ -181,6 +183,7 @@ class UDRL(BaseAlgorithm):
             raise ValueError("A new model needs its environment: pass env. Only load() can do without, to predict.")
         self.buffer_size = buffer_size
         self.learning_starts = learning_starts
+        self.warm_up_duration = warm_up_duration
         self.batch_size = batch_size
         self.train_freq = train_freq
         self.gradient_steps = gradient_steps
@@ -248,8 +251,10 @@ class UDRL(BaseAlgorithm):
         self._learning_starts = _to_train_freq("learning_starts", self.learning_starts, minimum=0)
         self._sampler = resolve_variant("command_sampler", self.command_sampler, COMMAND_SAMPLERS, CommandSampler)
         self._schedule = self._resolve_schedule()
-        self._exploration = RandomActions(self.n_envs, self.exploration_duration)
-        self._exploration_schedule = LinearSchedule(self.exploration_eps, 0.0, self.exploration_fraction)
+        warm_up_duration = positive_int("warm_up_duration", self.warm_up_duration, "environment steps")
+        self._warm_up = RandomActions(self.n_envs, warm_up_duration)
+        duration = positive_int("exploration_duration", self.exploration_duration, "environment steps")
+        self._exploration = RandomActions(self.n_envs, duration)
         self._episodes = EpisodeAccumulator(self.n_envs)
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)  # type: ignore[assignment]
@@ -533,6 +538,7 @@ class UDRL(BaseAlgorithm):
         assert self._last_obs is not None
         progress = self._episodes
         random = np.array([command is None for command in progress.commands])
+        starts = progress.steps_so_far == 0
         if random.all():
             dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
             actions = np.zeros((self.n_envs, *self.action_space.shape), dtype)  # type: ignore[misc]
@@ -540,8 +546,12 @@ class UDRL(BaseAlgorithm):
             asked = np.array([command or Command(0.0, 1.0) for command in progress.commands])
             remaining = count_down(asked, progress.return_so_far, progress.steps_so_far)
             actions = self.policy.act(self._last_obs, remaining)
-        eps = np.where(random, 1.0, self._exploration_schedule(self._current_progress_remaining))
-        return self._exploration.replace(actions, eps, self._random_actions, progress.steps_so_far == 0, self._rng)
+        actions = self._warm_up.replace(actions, random, self._random_actions, starts, self._rng)
+        if self.exploration_eps > 0 and not random.all():
+            eps = LinearSchedule(self.exploration_eps, 0.0, self.exploration_fraction)(self._current_progress_remaining)
+            chosen = self._rng.random(self.n_envs) < eps
+            actions = self._exploration.replace(actions, chosen, self._random_actions, starts, self._rng)
+        return actions
 
     def _random_actions(self, n: int) -> np.ndarray:
         actions = np.array([self.action_space.sample() for _ in range(n)])
@@ -766,8 +776,8 @@ class UDRL(BaseAlgorithm):
             *super()._excluded_save_params(),
             "_rng",
             "_episodes",
+            "_warm_up",
             "_exploration",
-            "_exploration_schedule",
             "_sampler",
             "_schedule",
             "_resets",

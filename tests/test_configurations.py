@@ -25,12 +25,12 @@ FOLDER = pathlib.Path(__file__).parent.parent / "hyperparams"
 HISTORIC = ["udrl_blog", "udrl_notebook", "udrl_srivastava2019"]
 OF_THE_ZOO = {"n_timesteps", "n_envs", "normalize", "env_wrapper", "frame_stack"}
 # What is not the algorithm: where to run, what to log, the environment, and images. And what nothing looks at: luck
-# where achievable_expectile is None, exploration_fraction where exploration_eps is 0
+# where achievable_expectile is None, the rest of exploration where exploration_eps is 0
 NOT_THE_ALGORITHM = {
     *("self", "env", "stats_window_size", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model"),
     *("observation_space", "action_space", "lr_schedule"),
     *("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_kwargs", "log_std_init"),
-    *("luck", "exploration_fraction"),
+    *("luck", "exploration_duration", "exploration_fraction"),
 }
 
 

@@ -17,7 +17,9 @@ def explore(n_steps, n_envs, eps, duration, rng, starts=lambda step: False):
 
     return np.array(
         [
-            exploration.replace(np.full(n_envs, POLICY), np.full(n_envs, eps), draw, np.full(n_envs, starts(step)), rng)
+            exploration.replace(
+                np.full(n_envs, POLICY), rng.random(n_envs) < eps, draw, np.full(n_envs, starts(step)), rng
+            )
             for step in range(n_steps)
         ]
     )
@@ -58,7 +60,7 @@ def test_without_eps_the_policy_decides(rng):
 
 
 def test_actions_may_be_vectors(rng):
-    exploration = RandomActions(2, 3)
-    done = exploration.replace(np.zeros((2, 3)), np.ones(2), lambda n: np.ones((n, 3)), np.ones(2, dtype=bool), rng)
+    exploration, both = RandomActions(2, 3), np.ones(2, dtype=bool)
+    done = exploration.replace(np.zeros((2, 3)), both, lambda n: np.ones((n, 3)), both, rng)
     assert done.shape == (2, 3)
     assert (done == 1).all()

@@ -69,6 +69,7 @@ def test_all_variants_are_drawn(drawn):
     assert {kwargs["luck"] == 1 for kwargs in policies} == {True, False}
     assert {arguments["advantage_temperature"] is None for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_eps"] > 0 for _, arguments in drawn} == {True, False}
+    assert {arguments["warm_up_duration"] > 1 for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_duration"] > 1 for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_fraction"] < 1 for _, arguments in drawn} == {True, False}
     assert {arguments["gradient_steps"] < 1 for _, arguments in drawn} == {True, False}

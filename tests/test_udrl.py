@@ -166,7 +166,7 @@ def test_random_actions_become_rarer_until_there_are_none(duration, fraction):
 
 
 @pytest.mark.parametrize(("duration", "mean_length"), [(1, 1.0), (9, 5.0)])
-def test_random_actions_are_also_held_before_the_first_update(duration, mean_length):
+def test_random_actions_before_the_first_update_are_held_for_as_long_as_they_should(duration, mean_length):
     done = []
 
     class RecordingEnv(CountdownEnv):
@@ -176,7 +176,7 @@ def test_random_actions_are_also_held_before_the_first_update(duration, mean_len
 
     env = RecordingEnv(500)
     env.action_space = spaces.Discrete(10**6)  # so that no two in a row are equal by chance
-    make_model(env, learning_starts=10_000, exploration_duration=duration).learn(5000)
+    make_model(env, learning_starts=10_000, warm_up_duration=duration).learn(5000)
     n_drawn = 1 + np.count_nonzero(np.diff(done))
     assert len(done) / n_drawn == pytest.approx(mean_length, rel=0.1)
 
@@ -567,6 +567,7 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"exploration_eps": 1.1}, "exploration_eps=1.1"),
         ({"exploration_eps": "1e-3"}, "exploration_eps='1e-3' is not a number.*!!float"),
         ({"exploration_eps": None}, "exploration_eps=None is not a number"),
+        ({"warm_up_duration": 0}, "warm_up_duration=0"),
         ({"exploration_duration": 0}, "exploration_duration=0"),
         ({"exploration_duration": 2.5}, "exploration_duration=2.5"),
         ({"exploration_duration": None}, "exploration_duration=None"),

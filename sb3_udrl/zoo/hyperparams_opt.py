@@ -69,10 +69,11 @@ def _suggest_commands(trial: optuna.Trial) -> None:
 
 
 def _suggest_exploration(trial: optuna.Trial) -> None:
-    """Draw for how many steps at a time training acts at random, and how often after the first update."""
-    trial.suggest_int("exploration_duration", 1, 100, log=True)
+    """Draw how often training acts at random, and for how many steps at a time."""
+    trial.suggest_int("warm_up_duration", 1, 100, log=True)
     if trial.suggest_categorical("random_actions", [False, True]):
         trial.suggest_float("exploration_eps", 1e-4, 0.1, log=True)
+        trial.suggest_int("exploration_duration", 1, 100, log=True)
         trial.suggest_float("exploration_fraction", 0.1, 1.0)
 
 
@@ -108,8 +109,9 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "weighting": _variant(params, "weighting", "temperature"),
         "relabeling": params.get("relabeling", "hindsight"),
         "advantage_temperature": params.get("advantage_temperature"),
+        "warm_up_duration": params["warm_up_duration"],
         "exploration_eps": params.get("exploration_eps", 0.0),
-        "exploration_duration": params["exploration_duration"],
+        "exploration_duration": params.get("exploration_duration", 1),
         "exploration_fraction": params.get("exploration_fraction", 1.0),
         "policy_kwargs": {
             "achievable_expectile": 1 - params["above_expectile"] if "above_expectile" in params else None,
