@@ -60,7 +60,7 @@ class UDRLPolicy(BasePolicy):
     """
     The behaviour function: features of the observation meet the command, then an MLP gives the action distribution.
 
-    Box actions are normal in the space scaled to [-1, 1]; see :meth:`to_env_actions`.
+    Box actions are bins, or normal in the space scaled to [-1, 1]; see :meth:`to_env_actions`.
 
     :param observation_space: observation space, with or without what EpisodeProgress adds to it
     :param action_space: action space
@@ -87,7 +87,9 @@ class UDRLPolicy(BasePolicy):
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
         (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
-    :param log_std_init: initial log standard deviation of Box actions, in the space scaled to [-1, 1]: from -3
+    :param n_action_bins: each dimension of a Box action is one of that many values, equally spaced from its lower to
+        its upper bound, drawn from a categorical distribution (1901.10500); None for a normal distribution
+    :param log_std_init: initial log standard deviation of normal Box actions, in the space scaled to [-1, 1]: from -3
         to 0.5, the range that it is kept in
     :param features_extractor_class: features extractor
     :param features_extractor_kwargs: its keyword arguments
@@ -117,6 +119,7 @@ class UDRLPolicy(BasePolicy):
         normalize_features: bool = True,
         dropout_rate: float = 0.25,
         ortho_init: bool = True,
+        n_action_bins: int | None = None,
         log_std_init: float = 0.0,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         features_extractor_kwargs: dict[str, Any] | None = None,
@@ -165,6 +168,8 @@ class UDRLPolicy(BasePolicy):
                 f"{LOG_STD_RANGE}, so start there."
             )
         self.log_std_init = log_std_init
+        self.n_action_bins = n_action_bins
+        self.modelled_space = _modelled_space(self.action_space, n_action_bins)
 
         # The command for acting, and how returns are earned over an episode: see predict()
         self.register_buffer("command", th.tensor([0.0, 1.0]))
@@ -189,7 +194,7 @@ class UDRLPolicy(BasePolicy):
         self.feature_scaling = FeatureScaling(features_dim, epsilon) if self.normalize_features else nn.Identity()
         self.achievable_return: AchievableReturn | None = None
         if self.achievable_expectile is not None:
-            action_dim = get_flattened_obs_dim(self.action_space)
+            action_dim = get_flattened_obs_dim(self.modelled_space)
             self.achievable_return = AchievableReturn(features_dim, action_dim, self.achievable_expectile, self.luck)
         layer_class = self.command_layer_class
         if isinstance(layer_class, str):
@@ -214,7 +219,7 @@ class UDRLPolicy(BasePolicy):
         )
         self.mlp = nn.Sequential(*layers, nn.Dropout(self.dropout_rate))
 
-        self.action_dist = make_proba_distribution(self.action_space)
+        self.action_dist = make_proba_distribution(self.modelled_space)
         if isinstance(self.action_dist, DiagGaussianDistribution):
             # Mean and log std: careful commands and careless ones need different noise
             self.action_net = nn.Linear(latent_dim, 2 * self.action_dist.action_dim)
@@ -243,6 +248,7 @@ class UDRLPolicy(BasePolicy):
             normalize_features=self.normalize_features,
             dropout_rate=self.dropout_rate,
             ortho_init=self.ortho_init,
+            n_action_bins=self.n_action_bins,
             log_std_init=self.log_std_init,
             features_extractor_class=self.features_extractor_class,
             features_extractor_kwargs=self.features_extractor_kwargs,
@@ -308,7 +314,7 @@ class UDRLPolicy(BasePolicy):
         relabeled, luck_loss = returns, th.zeros_like(returns)
         if n_step is not None:
             came = self._n_step_returns(self.achievable_return, n_step, returns)
-            inputs = preprocess_obs(actions, self.action_space)
+            inputs = preprocess_obs(actions, self.modelled_space)
             assert isinstance(inputs, th.Tensor)
             relabeled, luck_loss = self.achievable_return.without_luck(features, commands, inputs, estimates, came)
         distribution = self._distribution(features, th.stack([relabeled, horizons], dim=1), estimates)
@@ -361,17 +367,34 @@ class UDRLPolicy(BasePolicy):
 
     def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
         """
-        Box actions are modelled in the space scaled to [-1, 1], and clipped only on their way to the env:
+        Box actions are bins, or modelled in the space scaled to [-1, 1] and clipped only on their way to the env:
         the distribution then explains what was drawn from it, and its log-probabilities are unbiased.
 
         :param actions: actions as the policy makes them and the buffer stores them
         :return: actions for the environment, of the action space's dtype
         """
         if isinstance(self.action_space, spaces.Box):
+            if self.n_action_bins is not None:
+                actions = 2.0 * actions / (self.n_action_bins - 1) - 1.0
             actions = self.unscale_action(np.clip(actions, -1.0, 1.0))
             if np.issubdtype(self.action_space.dtype, np.integer):
                 actions = np.round(actions)  # to the nearest: a cast alone would make 0 of .99999
         return actions.astype(self.action_space.dtype)
+
+    def from_env_actions(self, actions: np.ndarray) -> np.ndarray:
+        """
+        The other way round; of uniformly random actions all bins get the same share.
+
+        :param actions: actions for the environment, shape (n, *action_shape)
+        :return: actions as the policy makes them and the buffer stores them
+        """
+        if not isinstance(self.action_space, spaces.Box):
+            return actions
+        scaled = self.scale_action(actions)
+        if self.n_action_bins is None:
+            return scaled
+        bins = np.floor((scaled + 1.0) / 2.0 * self.n_action_bins)
+        return np.clip(bins, 0, self.n_action_bins - 1).astype(self.modelled_space.dtype)
 
     def predict(
         self,
@@ -481,6 +504,17 @@ class MultiInputPolicy(UDRLPolicy):
         super().__init__(
             observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
         )
+
+
+def _modelled_space(action_space: spaces.Space, n_action_bins: int | None) -> spaces.Space:
+    """:return: the space of actions as the policy makes them and the buffer stores them, but for the shape of bins"""
+    if n_action_bins is None or not isinstance(action_space, spaces.Box):
+        return action_space
+    if not (isinstance(n_action_bins, int) and n_action_bins >= 2):
+        raise ValueError(
+            f"n_action_bins={n_action_bins}: use a whole number, at least 2, or None for a normal distribution."
+        )
+    return spaces.MultiDiscrete([n_action_bins] * int(np.prod(action_space.shape)))
 
 
 def policy_name(observation_space: spaces.Space) -> str:

@@ -540,7 +540,8 @@ class UDRL(BaseAlgorithm):
         random = np.array([command is None for command in progress.commands])
         starts = progress.steps_so_far == 0
         if random.all():
-            dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
+            space = self.policy.modelled_space
+            dtype = np.float32 if isinstance(space, spaces.Box) else space.dtype
             actions = np.zeros((self.n_envs, *self.action_space.shape), dtype)  # type: ignore[misc]
         else:
             asked = np.array([command or Command(0.0, 1.0) for command in progress.commands])
@@ -554,8 +555,7 @@ class UDRL(BaseAlgorithm):
         return actions
 
     def _random_actions(self, n: int) -> np.ndarray:
-        actions = np.array([self.action_space.sample() for _ in range(n)])
-        return self.policy.scale_action(actions) if isinstance(self.action_space, spaces.Box) else actions
+        return self.policy.from_env_actions(np.array([self.action_space.sample() for _ in range(n)]))
 
     def _store_step(
         self,

@@ -30,6 +30,7 @@ NOT_THE_ALGORITHM = {
     *("self", "env", "stats_window_size", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model"),
     *("observation_space", "action_space", "lr_schedule"),
     *("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_kwargs", "log_std_init"),
+    "n_action_bins",  # none of them has Box actions
     *("luck", "exploration_duration", "exploration_fraction"),
 }
 

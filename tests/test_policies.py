@@ -24,6 +24,12 @@ ACTION_SPACES = [
     spaces.Box(-1, 1, (), np.float32),
 ]
 
+BOXES = [space for space in ACTION_SPACES if isinstance(space, spaces.Box)]
+EVERY_WAY_TO_ACT = [
+    *(pytest.param(space, None, id=str(space)) for space in ACTION_SPACES),
+    *(pytest.param(space, 5, id=f"{space} in 5 bins") for space in BOXES),
+]
+
 
 def make_policy(action_space=ACTION_SPACES[0], observation_space=OBSERVATIONS, **kwargs):
     th.manual_seed(0)
@@ -43,9 +49,9 @@ def spy_on_commands(policy):
     return seen
 
 
-@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
-def test_predict_gives_actions_of_the_space(action_space):
-    policy = make_policy(action_space)
+@pytest.mark.parametrize(("action_space", "n_action_bins"), EVERY_WAY_TO_ACT)
+def test_predict_gives_actions_of_the_space(action_space, n_action_bins):
+    policy = make_policy(action_space, n_action_bins=n_action_bins)
     action, _ = policy.predict(np.zeros(3, np.float32))
     assert action_space.contains(action)
     actions, _ = policy.predict(np.zeros((5, 3), np.float32))
@@ -53,9 +59,9 @@ def test_predict_gives_actions_of_the_space(action_space):
     assert all(action_space.contains(action) for action in actions)
 
 
-@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
-def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space):
-    policy = make_policy(action_space)
+@pytest.mark.parametrize(("action_space", "n_action_bins"), EVERY_WAY_TO_ACT)
+def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space, n_action_bins):
+    policy = make_policy(action_space, n_action_bins=n_action_bins)
     observations, commands = th.rand(2000, 3), th.rand(2000, 2) * 10
     actions = policy(observations, commands).detach()
     log_prob, entropy, *_ = policy.evaluate_actions(observations, actions, commands)
@@ -87,15 +93,15 @@ def test_after_n_steps_the_value_takes_the_place_of_what_came():
     )
 
 
-@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
-def test_of_luck_only_its_share_counts_beside_what_an_action_brings_on_average(action_space):
+@pytest.mark.parametrize(("action_space", "n_action_bins"), EVERY_WAY_TO_ACT)
+def test_of_luck_only_its_share_counts_beside_what_an_action_brings_on_average(action_space, n_action_bins):
     def example_advantages(luck, better_luck=0.0):
         """The same networks, told to count another share."""
         policy.achievable_return.luck = luck
         luckier = n_step._replace(rewards=n_step.rewards + better_luck)
         return policy.evaluate_actions(observations, actions, commands, luckier).advantages
 
-    policy = make_policy(action_space, luck=0.5, dropout_rate=0.0)
+    policy = make_policy(action_space, luck=0.5, dropout_rate=0.0, n_action_bins=n_action_bins)
     observations, commands = th.rand(100, 3), th.rand(100, 2) * 10 + 1
     n_step = NStep(th.rand(100, 3), th.rand(100), th.rand(100) + 1, ended=th.zeros(100, dtype=th.bool))
     policy.command_scaling.train()(commands)
@@ -125,6 +131,33 @@ def test_box_actions_are_scaled_to_the_bounds_and_clipped_only_for_the_env():
     policy = make_policy(ACTION_SPACES[4])
     env_actions = policy.to_env_actions(np.array([[0.0, 0.0], [-1.0, 1.0], [7.0, -7.0]]))
     np.testing.assert_allclose(env_actions, [[2.0, 0.5], [-1.0, 1.0], [5.0, 0.0]])
+
+
+def test_bins_are_equally_spaced_from_bound_to_bound():
+    policy = make_policy(ACTION_SPACES[4], n_action_bins=3)
+    env_actions = policy.to_env_actions(np.array([[0, 0], [1, 1], [2, 2]]))
+    np.testing.assert_allclose(env_actions, [[-1.0, 0.0], [2.0, 0.5], [5.0, 1.0]])
+
+
+@pytest.mark.parametrize("n_action_bins", [2, 5, 16])
+@pytest.mark.parametrize("action_space", BOXES, ids=str)
+def test_bins_come_back_from_the_env_unchanged(action_space, n_action_bins):
+    policy = make_policy(action_space, n_action_bins=n_action_bins)
+    bins = np.stack([np.full(action_space.shape, value) for value in range(n_action_bins)])
+    np.testing.assert_array_equal(policy.from_env_actions(policy.to_env_actions(bins)), bins)
+
+
+def test_of_uniformly_random_actions_all_bins_get_the_same_share(rng):
+    policy = make_policy(ACTION_SPACES[4], n_action_bins=4)
+    bins = policy.from_env_actions(rng.uniform([-1.0, 0.0], [5.0, 1.0], (8000, 2)))
+    assert np.bincount(bins[:, 0]) / 8000 == pytest.approx(1 / 4, abs=0.02)
+    assert np.bincount(bins[:, 1]) / 8000 == pytest.approx(1 / 4, abs=0.02)
+
+
+@pytest.mark.parametrize("n_action_bins", [1, 0, 2.5, "5"])
+def test_bins_that_leave_no_choice_are_refused(n_action_bins):
+    with pytest.raises(ValueError, match=f"n_action_bins={n_action_bins}.*at least 2"):
+        make_policy(BOXES[0], n_action_bins=n_action_bins)
 
 
 @pytest.mark.parametrize("layer", COMMAND_LAYERS)

@@ -78,6 +78,19 @@ def test_every_cell_trains_saves_loads_and_predicts_the_same(policy, observation
     assert all(ACTION_SPACES[action].contains(one) for one in actions)
 
 
+def test_box_actions_in_bins_are_remembered_saved_and_loaded(tmp_path):
+    env = make_vec_env(lambda: SpaceEnv(VECTOR, ACTION_SPACES["Box"]), 2, seed=0)
+    model = UDRL("MlpPolicy", env, policy_kwargs={"n_action_bins": 3, "net_arch": [8]}, **SMALL).learn(48)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = UDRL.load(tmp_path / "model", env=env)
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    loaded.learn(48, reset_num_timesteps=False)
+    actions, _ = loaded.predict(env.reset())
+    for dimension, values in enumerate([[-2.0, -0.5, 1.0], [0.0, 2.5, 5.0]]):
+        assert np.isclose(actions[:, [dimension]], values).any(axis=1).all()
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 def test_whole_numbers_in_a_box_come_through_scaling_unchanged(dtype):
     space = spaces.Box(0, 100, (1,), dtype)
