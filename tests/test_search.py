@@ -67,12 +67,19 @@ def test_all_variants_are_drawn(drawn):
     assert {kwargs["achievable_expectile"] is None for kwargs in policies} == {True, False}
     assert {arguments["relabeling"] for _, arguments in drawn} == {"n_step", "hindsight"}
     assert {kwargs["luck"] == 1 for kwargs in policies} == {True, False}
+    assert {kwargs["n_action_bins"] for kwargs in policies} == {None, 3, 5, 11}
     assert {arguments["advantage_temperature"] is None for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_eps"] > 0 for _, arguments in drawn} == {True, False}
     assert {arguments["warm_up_duration"] > 1 for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_duration"] > 1 for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_fraction"] < 1 for _, arguments in drawn} == {True, False}
     assert {arguments["gradient_steps"] < 1 for _, arguments in drawn} == {True, False}
+
+
+def test_bins_are_only_drawn_for_box_actions():
+    trial = optuna.create_study().ask()
+    sample_udrl_params(trial, 0, 8, {})
+    assert "n_action_bins" not in trial.params
 
 
 def test_more_than_ever_is_only_asked_where_it_is_clipped_to_what_can_be_had(drawn):

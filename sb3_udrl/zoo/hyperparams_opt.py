@@ -18,7 +18,7 @@ def sample_udrl_params(
     Draw one setting.
 
     :param trial: Optuna's trial
-    :param n_actions: number of actions; unused, the Zoo passes it to all samplers
+    :param n_actions: number of dimensions of Box actions, 0 for others, as the Zoo passes it
     :param n_envs: number of environments; unused, since updates count per environment step or per episode
     :param additional_args: unused
     :return: arguments of UDRL
@@ -34,6 +34,8 @@ def sample_udrl_params(
     trial.suggest_categorical("activation_fn", sorted(ACTIVATIONS))
     trial.suggest_categorical("normalize_features", [True, False])
     trial.suggest_float("dropout_rate", 0.0, 0.5)
+    if n_actions > 0:
+        trial.suggest_categorical("n_action_bins", [None, 3, 5, 11])
     return convert_udrl_params(trial.params)
 
 
@@ -121,6 +123,7 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
             "activation_fn": ACTIVATIONS[params["activation_fn"]],
             "normalize_features": params["normalize_features"],
             "dropout_rate": params["dropout_rate"],
+            "n_action_bins": params.get("n_action_bins"),
         },
     }
 
