@@ -21,6 +21,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sb3_udrl.action_bins import ActionBins
 from sb3_udrl.arguments import check_numbers
 from sb3_udrl.buffer import NStep
 from sb3_udrl.commands import Command, count_down, expected_return_so_far
@@ -88,7 +89,7 @@ class UDRLPolicy(BasePolicy):
         (1207.0580), since a small buffer is read many times over; 0 for none
     :param ortho_init: whether to initialise orthogonally, as A2C and PPO do
     :param n_action_bins: each dimension of a Box action is one of that many values, equally spaced from its lower to
-        its upper bound, drawn from a categorical distribution (1901.10500); None for a normal distribution
+        its upper bound, see :class:`sb3_udrl.action_bins.ActionBins`; None for a normal distribution
     :param log_std_init: initial log standard deviation of normal Box actions, in the space scaled to [-1, 1]: from -3
         to 0.5, the range that it is kept in
     :param features_extractor_class: features extractor
@@ -169,7 +170,9 @@ class UDRLPolicy(BasePolicy):
             )
         self.log_std_init = log_std_init
         self.n_action_bins = n_action_bins
-        self.modelled_space = _modelled_space(self.action_space, n_action_bins)
+        self.action_bins: ActionBins | None = None
+        if isinstance(self.action_space, spaces.Box) and n_action_bins is not None:
+            self.action_bins = ActionBins(n_action_bins, self.action_space)
 
         # The command for acting, and how returns are earned over an episode: see predict()
         self.register_buffer("command", th.tensor([0.0, 1.0]))
@@ -194,7 +197,7 @@ class UDRLPolicy(BasePolicy):
         self.feature_scaling = FeatureScaling(features_dim, epsilon) if self.normalize_features else nn.Identity()
         self.achievable_return: AchievableReturn | None = None
         if self.achievable_expectile is not None:
-            action_dim = get_flattened_obs_dim(self.modelled_space)
+            action_dim = get_flattened_obs_dim(self._modelled_space())
             self.achievable_return = AchievableReturn(features_dim, action_dim, self.achievable_expectile, self.luck)
         layer_class = self.command_layer_class
         if isinstance(layer_class, str):
@@ -219,7 +222,7 @@ class UDRLPolicy(BasePolicy):
         )
         self.mlp = nn.Sequential(*layers, nn.Dropout(self.dropout_rate))
 
-        self.action_dist = make_proba_distribution(self.modelled_space)
+        self.action_dist = make_proba_distribution(self._modelled_space())
         if isinstance(self.action_dist, DiagGaussianDistribution):
             # Mean and log std: careful commands and careless ones need different noise
             self.action_net = nn.Linear(latent_dim, 2 * self.action_dist.action_dim)
@@ -231,6 +234,10 @@ class UDRLPolicy(BasePolicy):
             for module, gain in ((self.mlp, np.sqrt(2)), (self.action_net, 0.01)):
                 module.apply(partial(self.init_weights, gain=gain))
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _modelled_space(self) -> spaces.Space:
+        """:return: the action space as the networks see it"""
+        return self.action_space if self.action_bins is None else self.action_bins.space
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
@@ -305,6 +312,8 @@ class UDRLPolicy(BasePolicy):
         # One number per Discrete action; others are vectors, whatever the shape of their space
         discrete = isinstance(self.action_space, spaces.Discrete)
         actions = actions.flatten() if discrete else actions.float().reshape(len(actions), -1)
+        if self.action_bins is not None:
+            actions = self.action_bins.nearest(actions)
         if self.achievable_return is None:
             distribution = self._distribution(features, commands)
             log_prob = distribution.log_prob(actions)
@@ -314,7 +323,7 @@ class UDRLPolicy(BasePolicy):
         relabeled, luck_loss = returns, th.zeros_like(returns)
         if n_step is not None:
             came = self._n_step_returns(self.achievable_return, n_step, returns)
-            inputs = preprocess_obs(actions, self.modelled_space)
+            inputs = preprocess_obs(actions, self._modelled_space())
             assert isinstance(inputs, th.Tensor)
             relabeled, luck_loss = self.achievable_return.without_luck(features, commands, inputs, estimates, came)
         distribution = self._distribution(features, th.stack([relabeled, horizons], dim=1), estimates)
@@ -340,7 +349,8 @@ class UDRLPolicy(BasePolicy):
         :param deterministic: whether to take the most likely action instead of a random one
         :return: actions as the buffer stores them, shape (B, *action_shape)
         """
-        return self.get_distribution(obs, commands).get_actions(deterministic=deterministic)
+        actions = self.get_distribution(obs, commands).get_actions(deterministic=deterministic)
+        return actions if self.action_bins is None else self.action_bins.values(actions)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation, deterministic=deterministic)
@@ -367,15 +377,13 @@ class UDRLPolicy(BasePolicy):
 
     def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
         """
-        Box actions are bins, or modelled in the space scaled to [-1, 1] and clipped only on their way to the env:
+        Box actions are modelled in the space scaled to [-1, 1], and clipped only on their way to the env:
         the distribution then explains what was drawn from it, and its log-probabilities are unbiased.
 
         :param actions: actions as the policy makes them and the buffer stores them
         :return: actions for the environment, of the action space's dtype
         """
         if isinstance(self.action_space, spaces.Box):
-            if self.n_action_bins is not None:
-                actions = 2.0 * actions / (self.n_action_bins - 1) - 1.0
             actions = self.unscale_action(np.clip(actions, -1.0, 1.0))
             if np.issubdtype(self.action_space.dtype, np.integer):
                 actions = np.round(actions)  # to the nearest: a cast alone would make 0 of .99999
@@ -391,10 +399,7 @@ class UDRLPolicy(BasePolicy):
         if not isinstance(self.action_space, spaces.Box):
             return actions
         scaled = self.scale_action(actions)
-        if self.n_action_bins is None:
-            return scaled
-        bins = np.floor((scaled + 1.0) / 2.0 * self.n_action_bins)
-        return np.clip(bins, 0, self.n_action_bins - 1).astype(self.modelled_space.dtype)
+        return scaled if self.action_bins is None else self.action_bins.snap(scaled)
 
     def predict(
         self,
@@ -504,17 +509,6 @@ class MultiInputPolicy(UDRLPolicy):
         super().__init__(
             observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
         )
-
-
-def _modelled_space(action_space: spaces.Space, n_action_bins: int | None) -> spaces.Space:
-    """:return: the space of actions as the policy makes them and the buffer stores them, but for the shape of bins"""
-    if n_action_bins is None or not isinstance(action_space, spaces.Box):
-        return action_space
-    if not (isinstance(n_action_bins, int) and n_action_bins >= 2):
-        raise ValueError(
-            f"n_action_bins={n_action_bins}: use a whole number, at least 2, or None for a normal distribution."
-        )
-    return spaces.MultiDiscrete([n_action_bins] * int(np.prod(action_space.shape)))
 
 
 def policy_name(observation_space: spaces.Space) -> str:

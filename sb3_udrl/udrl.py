@@ -540,8 +540,7 @@ class UDRL(BaseAlgorithm):
         random = np.array([command is None for command in progress.commands])
         starts = progress.steps_so_far == 0
         if random.all():
-            space = self.policy.modelled_space
-            dtype = np.float32 if isinstance(space, spaces.Box) else space.dtype
+            dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
             actions = np.zeros((self.n_envs, *self.action_space.shape), dtype)  # type: ignore[misc]
         else:
             asked = np.array([command or Command(0.0, 1.0) for command in progress.commands])

@@ -26,7 +26,7 @@ ORDER = [
         "buffer",
         "schedules",
     ),
-    *("torch_layers", "policies", "udrl"),
+    *("torch_layers", "action_bins", "policies", "udrl"),
     *("evaluation", "plotting", "callbacks", "__main__"),
 ]
 
