@@ -16,7 +16,8 @@ class ActionBins:
     Each dimension of a Box action is one of a few values, equally spaced between its bounds (1901.10500).
 
     To the networks they are choices: a categorical distribution has no hump between two actions that were done, and
-    what an action is worth may be a step function of it. To the env and the buffer they are what they stand for.
+    what an action is worth may be a step function of it. To the env and the buffer they are what they stand for
+    (rounded, for an env that wants integers).
 
     :param n_bins: how many values
     :param action_space: the env's

@@ -387,6 +387,8 @@ class UDRLPolicy(BasePolicy):
             actions = self.unscale_action(np.clip(actions, -1.0, 1.0))
             if np.issubdtype(self.action_space.dtype, np.integer):
                 actions = np.round(actions)  # to the nearest: a cast alone would make 0 of .99999
+            # Rounding may have gone beyond the bounds
+            return actions.astype(self.action_space.dtype).clip(self.action_space.low, self.action_space.high)
         return actions.astype(self.action_space.dtype)
 
     def from_env_actions(self, actions: np.ndarray) -> np.ndarray:

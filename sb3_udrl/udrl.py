@@ -72,8 +72,6 @@ class UDRL(BaseAlgorithm):
     :param buffer_size: how many episodes to remember (the papers' replay size)
     :param learning_starts: how long to act at random before the first update, in environment steps, or as
         ``(n, "episode")`` (n_warm_up_episodes); at least until an episode has finished
-    :param warm_up_duration: for how many environment steps each of these random actions is held at most: for a random
-        number from 1 on. Longer ones swing, or climb: in MountainCar single random actions never reach the goal
     :param batch_size: examples per gradient step
     :param train_freq: how much to collect between updates, in steps of the (vectorised) env, or as
         ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
@@ -102,6 +100,8 @@ class UDRL(BaseAlgorithm):
         ``achievable_expectile``
     :param ent_coef: coefficient of an entropy bonus in the loss
     :param max_grad_norm: maximum norm of the gradient; None not to clip
+    :param warm_up_duration: for how many environment steps each random action before the first update is held at most:
+        for a random number from 1 on. Longer ones swing, or climb: in MountainCar single ones never reach the goal
     :param exploration_eps: probability that at a step of training a uniformly random action begins; falls linearly to
         0, so that what is remembered in the end is what the policy does
     :param exploration_duration: for how many environment steps it is held at most: each for a random number from 1 on.
@@ -134,7 +134,6 @@ class UDRL(BaseAlgorithm):
         learning_rate: float | Schedule = _LEARNING_RATE,
         buffer_size: int = 300,
         learning_starts: int | tuple[int, str] = (50, "episode"),
-        warm_up_duration: int = 1,
         batch_size: int = 256,
         train_freq: int | tuple[int, str] = (1, "episode"),
         gradient_steps: float | str | dict[str, Any] | TrainingSchedule = 0.5,
@@ -146,6 +145,7 @@ class UDRL(BaseAlgorithm):
         advantage_temperature: float | None = None,
         ent_coef: float = 0.0,
         max_grad_norm: float | None = None,
+        warm_up_duration: int = 1,
         exploration_eps: float = 0.0,
         exploration_duration: int = 1,
         exploration_fraction: float = 1.0,
@@ -183,7 +183,6 @@ class UDRL(BaseAlgorithm):
             raise ValueError("A new model needs its environment: pass env. Only load() can do without, to predict.")
         self.buffer_size = buffer_size
         self.learning_starts = learning_starts
-        self.warm_up_duration = warm_up_duration
         self.batch_size = batch_size
         self.train_freq = train_freq
         self.gradient_steps = gradient_steps
@@ -195,6 +194,7 @@ class UDRL(BaseAlgorithm):
         self.advantage_temperature = advantage_temperature
         self.ent_coef = ent_coef
         self.max_grad_norm = max_grad_norm
+        self.warm_up_duration = warm_up_duration
         self.exploration_eps = exploration_eps
         self.exploration_duration = exploration_duration
         self.exploration_fraction = exploration_fraction

@@ -62,6 +62,7 @@ def test_predict_gives_actions_of_the_space(action_space, n_action_bins):
 @pytest.mark.parametrize(("action_space", "n_action_bins"), EVERY_WAY_TO_ACT)
 def test_log_probabilities_are_those_of_the_distribution_that_acts(action_space, n_action_bins):
     policy = make_policy(action_space, n_action_bins=n_action_bins)
+    nn.init.normal_(policy.action_net.bias)  # else all are about equally likely
     observations, commands = th.rand(2000, 3), th.rand(2000, 2) * 10
     actions = policy(observations, commands).detach()
     log_prob, entropy, *_ = policy.evaluate_actions(observations, actions, commands)
@@ -139,8 +140,8 @@ def test_binned_actions_are_those_of_the_likelihood_and_reach_both_bounds(action
     actions = policy(th.rand(500, 3), th.rand(500, 2) * 10)
     assert actions.unique().tolist() == [-1.0, 0.0, 1.0]
     env_actions = policy.to_env_actions(actions.numpy().reshape(-1, *action_space.shape))
-    np.testing.assert_allclose(env_actions.min(axis=0), action_space.low)
-    np.testing.assert_allclose(env_actions.max(axis=0), action_space.high)
+    np.testing.assert_array_equal(env_actions.min(axis=0), action_space.low)
+    np.testing.assert_array_equal(env_actions.max(axis=0), action_space.high)
 
 
 @pytest.mark.parametrize("layer", COMMAND_LAYERS)
@@ -240,7 +241,8 @@ def test_an_unknown_command_layer_is_refused_with_the_known_ones():
         make_policy(command_layer="fourier")
 
 
-def test_a_policy_saved_alone_keeps_its_command_and_all_its_settings(tmp_path):
+@pytest.mark.parametrize("n_action_bins", [None, 5])
+def test_a_policy_saved_alone_keeps_its_command_and_all_its_settings(tmp_path, n_action_bins):
     policy = make_policy(
         ACTION_SPACES[3],
         net_arch=[8],
@@ -251,6 +253,7 @@ def test_a_policy_saved_alone_keeps_its_command_and_all_its_settings(tmp_path):
         return_scale=0.3,
         log_std_init=-0.5,
         luck=0.1,
+        n_action_bins=n_action_bins,
     )
     policy.set_command(Command(7.0, 3.0))
     policy.save(tmp_path / "policy.pkl")

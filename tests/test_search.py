@@ -40,9 +40,10 @@ def drawn():
 
 
 def test_every_setting_that_is_drawn_builds_a_model(drawn):
-    env = make_vec_env(ENV_ID)
-    for _, arguments in drawn:
-        UDRL("MlpPolicy", env, device="cpu", **arguments)
+    for env_id in (ENV_ID, "Pendulum-v1"):
+        env = make_vec_env(env_id)
+        for _, arguments in drawn:
+            UDRL("MlpPolicy", env, device="cpu", **arguments)
 
 
 def test_a_few_of_them_also_learn(drawn):

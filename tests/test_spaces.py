@@ -85,8 +85,12 @@ def test_box_actions_in_bins_are_remembered_saved_and_loaded(tmp_path):
     model.save_replay_buffer(tmp_path / "buffer")
     loaded = UDRL.load(tmp_path / "model", env=env)
     loaded.load_replay_buffer(tmp_path / "buffer")
+    observations = env.reset()
+    expected, _ = model.predict(observations, deterministic=True)
+    np.testing.assert_array_equal(loaded.predict(observations, deterministic=True)[0], expected)
     loaded.learn(48, reset_num_timesteps=False)
-    actions, _ = loaded.predict(env.reset())
+    assert loaded.replay_buffer.sample(200, np.random.default_rng(0)).actions.unique().tolist() == [-1.0, 0.0, 1.0]
+    actions, _ = loaded.predict(observations)
     for dimension, values in enumerate([[-2.0, -0.5, 1.0], [0.0, 2.5, 5.0]]):
         assert np.isclose(actions[:, [dimension]], values).any(axis=1).all()
 
@@ -99,6 +103,13 @@ def test_whole_numbers_in_a_box_come_through_scaling_unchanged(dtype):
     done = policy.to_env_actions(policy.scale_action(actions))
     np.testing.assert_array_equal(done, actions)
     assert done.dtype == dtype
+
+
+@pytest.mark.parametrize("n_action_bins", [None, 5])
+def test_the_bounds_of_a_box_are_not_crossed_by_rounding(n_action_bins):
+    space = spaces.Box(-2.1, 0.4, (1,), np.float32)
+    policy = UDRL("MlpPolicy", SpaceEnv(VECTOR, space), policy_kwargs={"n_action_bins": n_action_bins}).policy
+    assert space.contains(policy.to_env_actions(np.ones((1, 1), np.float32))[0])
 
 
 @pytest.mark.parametrize(("low", "high"), [([-1.0, 0.0], [1.0, 0.0]), ([-3e38, -1.0], [3e38, 1.0])])

@@ -171,11 +171,11 @@ def test_random_actions_before_the_first_update_are_held_for_as_long_as_they_sho
 
     class RecordingEnv(CountdownEnv):
         def step(self, action):
-            done.append(action)
+            done.append(float(action))
             return super().step(action)
 
     env = RecordingEnv(500)
-    env.action_space = spaces.Discrete(10**6)  # so that no two in a row are equal by chance
+    env.action_space = spaces.Box(-1, 1, ())  # so that no two in a row are equal by chance
     make_model(env, learning_starts=10_000, warm_up_duration=duration).learn(5000)
     n_drawn = 1 + np.count_nonzero(np.diff(done))
     assert len(done) / n_drawn == pytest.approx(mean_length, rel=0.1)

@@ -18,7 +18,7 @@ def sample_udrl_params(
     Draw one setting.
 
     :param trial: Optuna's trial
-    :param n_actions: number of dimensions of Box actions, 0 for others, as the Zoo passes it
+    :param n_actions: first dimension of Box actions, 0 for others, as the Zoo passes it
     :param n_envs: number of environments; unused, since updates count per environment step or per episode
     :param additional_args: unused
     :return: arguments of UDRL
