@@ -135,7 +135,7 @@ def test_box_actions_are_scaled_to_the_bounds_and_clipped_only_for_the_env():
 
 
 @pytest.mark.parametrize("action_space", BOXES, ids=str)
-def test_binned_actions_are_those_of_the_likelihood_and_reach_both_bounds(action_space):
+def test_binned_actions_are_what_bins_stand_for_and_reach_both_bounds(action_space):
     policy = make_policy(action_space, n_action_bins=3)
     actions = policy(th.rand(500, 3), th.rand(500, 2) * 10)
     assert actions.unique().tolist() == [-1.0, 0.0, 1.0]
