@@ -41,3 +41,6 @@ def test_a_historic_system_is_trained_through_the_zoo_and_not_twice(tmp_path, mo
     monkeypatch.setattr(historic, "run", lambda *settings: pytest.fail("it was run again"))
     historic.main()
     assert "| 5 | 2500 |" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["historic", *arguments[:-1], "2600", "--command", "20", "20", "--out", str(out)])
+    with pytest.raises(pytest.fail.Exception, match="it was run again"):  # for longer is another run
+        historic.main()

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ import numpy as np
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_udrl import UDRL
+from sb3_udrl.benchmark.provenance import provenance
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED
 from sb3_udrl.evaluation import evaluate_command
 
 N_EVAL_EPISODES = 100
-VERSIONS = ("sb3-udrl", "stable-baselines3", "rl-zoo3", "gymnasium", "torch", "numpy")
 
 
 def train(configuration: str, env_id: str, seed: int, timesteps: int | None, folder: Path) -> Path:
@@ -93,13 +92,14 @@ def run(configuration: str, env_id: str, seed: int, timesteps: int | None, comma
         "configuration": configuration,
         "env": env_id,
         "seed": seed,
+        "asked_timesteps": timesteps,
         "timesteps": model.num_timesteps,
         "episodes": len(monitor),
         "n_updates": model._n_updates,
         "evaluations": evaluations,
         "training": training,
         "seconds": round(seconds),
-        "versions": {name: version(name) for name in VERSIONS},
+        **provenance(),
     }
 
 
@@ -135,9 +135,10 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.touch()
     results = [json.loads(line) for line in args.out.read_text().splitlines()]
-    done = {(result["configuration"], result["env"], result["seed"]) for result in results}
+    keys = ("configuration", "env", "seed", "asked_timesteps")
+    done = {tuple(map(result.get, keys)) for result in results}
     for seed in args.seeds:
-        if (args.conf_file, args.env, seed) not in done:
+        if (args.conf_file, args.env, seed, args.timesteps) not in done:
             results.append(run(args.conf_file, args.env, seed, args.timesteps, args.command))
             with args.out.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")

@@ -11,15 +11,12 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import platform
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
-import stable_baselines3
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -28,8 +25,8 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
-import sb3_udrl
 from sb3_udrl import UDRL
+from sb3_udrl.benchmark.provenance import provenance
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED, random_states_kept
 from sb3_udrl.evaluation import calibrate, mean_absolute_error
 
@@ -116,14 +113,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
             for name, parameter in inspect.signature(UDRL).parameters.items()
             if parameter.default is not inspect.Parameter.empty
         },
-        "versions": {
-            "sb3_udrl": sb3_udrl.__version__,
-            "stable_baselines3": stable_baselines3.__version__,
-            "gymnasium": gymnasium.__version__,
-            "torch": th.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        **provenance(),
     }
     if env_id in SOLVED:
         result["first_solved"] = min((steps for steps, mean, _ in curve.points if mean >= SOLVED[env_id]), default=None)
