@@ -51,7 +51,10 @@ class ActionEvaluation(NamedTuple):
     """Entropy of the action distribution, None where it has no closed form. Shape: (B,)"""
 
     advantages: th.Tensor
-    """How much better they did than is to be expected, in units of scaled return; 0 without estimates. Shape: (B,)"""
+    """
+    How much better they did than is to be expected, in units of scaled return; the same for all that stand for what
+    came, and 0 without estimates. Shape: (B,)
+    """
 
     achievable_loss: th.Tensor
     """Loss of what is thought to be achievable, expected and hoped for; 0 without estimates. Shape: (B,)"""
@@ -83,6 +86,10 @@ class UDRLPolicy(BasePolicy):
         Can't Count on Luck"). Any value below 1 also lets n-step returns go on with what is to be *hoped for*, not the
         mean: leave it at 1 where chance is the environment's doing, and not the agent's own. Needs
         ``relabeling="n_step"``; not looked at without an ``achievable_expectile``
+    :param hindsight_fraction: share of the examples of a batch that stand for what came, to the letter (1912.02877
+        §2.2.1), and are marked so for the network; the others are relabeled. A command for less than is achievable is
+        marked so, too, when acting. With less ``luck`` relabeled examples all stand for nearly as much as can be had,
+        so this is what makes commands for less obeyed; 0 for none, not looked at without an ``achievable_expectile``
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
@@ -117,6 +124,7 @@ class UDRLPolicy(BasePolicy):
         horizon_scale: float | None = None,
         achievable_expectile: float | None = 0.97,
         luck: float = 1.0,
+        hindsight_fraction: float = 0.0,
         normalize_features: bool = True,
         dropout_rate: float = 0.25,
         ortho_init: bool = True,
@@ -151,8 +159,11 @@ class UDRLPolicy(BasePolicy):
         self.horizon_scale = horizon_scale
         self.achievable_expectile = achievable_expectile
         self.luck = luck
+        self.hindsight_fraction = hindsight_fraction
         self.normalize_features = normalize_features
-        check_numbers(dropout_rate=dropout_rate, luck=luck, log_std_init=log_std_init)
+        check_numbers(
+            dropout_rate=dropout_rate, luck=luck, hindsight_fraction=hindsight_fraction, log_std_init=log_std_init
+        )
         check_numbers(
             or_none=True,
             return_scale=return_scale,
@@ -162,6 +173,11 @@ class UDRLPolicy(BasePolicy):
         if not 0 <= dropout_rate < 1:
             raise ValueError(f"dropout_rate={dropout_rate} is a probability: use a value from 0 to below 1.")
         self.dropout_rate = dropout_rate
+        if not 0 <= hindsight_fraction < 1:
+            raise ValueError(
+                f"hindsight_fraction={hindsight_fraction}: use a share from 0 to below 1; if all examples are to stand "
+                "for what came, relabeling='hindsight'."
+            )
         self.ortho_init = ortho_init
         if not LOG_STD_RANGE[0] <= log_std_init <= LOG_STD_RANGE[1]:
             raise ValueError(
@@ -207,7 +223,9 @@ class UDRLPolicy(BasePolicy):
                     "or a subclass of CommandLayer."
                 )
             layer_class = COMMAND_LAYERS[layer_class]
-        command_dim = 2 if self.achievable_return is None else 3  # with ReturnEstimates.relative
+        command_dim = 2
+        if self.achievable_return is not None:
+            command_dim += 1 + (self.hindsight_fraction > 0)  # see _command_inputs()
         self.command_layer: CommandLayer = layer_class(
             features_dim, command_dim, self.embedding_dim, self.embedding_activation_fn
         )
@@ -252,6 +270,7 @@ class UDRLPolicy(BasePolicy):
             horizon_scale=self.horizon_scale,
             achievable_expectile=self.achievable_expectile,
             luck=self.luck,
+            hindsight_fraction=self.hindsight_fraction,
             normalize_features=self.normalize_features,
             dropout_rate=self.dropout_rate,
             ortho_init=self.ortho_init,
@@ -279,18 +298,28 @@ class UDRLPolicy(BasePolicy):
         if self.achievable_return is None:
             return self._distribution(features, commands)
         estimates = self.achievable_return(features, commands)
-        return self._distribution(features, estimates.clip(commands), estimates)
+        to_the_letter = commands[:, 0] < estimates.achievable
+        return self._distribution(features, self._command_inputs(estimates.clip(commands), estimates, to_the_letter))
 
     def _features(self, obs: PyTorchObs) -> th.Tensor:
         """:return: what the networks see of observations, shape (B, F)"""
         return self.feature_scaling(self.extract_features(obs, self.features_extractor))
 
-    def _distribution(
-        self, features: th.Tensor, commands: th.Tensor, estimates: ReturnEstimates | None = None
-    ) -> Distribution:
-        """:return: the distribution over actions, given features and scaled commands"""
-        if estimates is not None:
-            commands = th.column_stack([commands, estimates.relative(commands).detach()])
+    def _command_inputs(self, commands: th.Tensor, estimates: ReturnEstimates, to_the_letter: th.Tensor) -> th.Tensor:
+        """
+        :param commands: scaled, shape (B, 2)
+        :param estimates: for the same states and horizons
+        :param to_the_letter: whether just that return is meant, and not as much as can be had, bool, shape (B,)
+        :return: what the command layer sees of commands, shape (B, 3 or 4)
+        """
+        ambition = estimates.relative(commands).detach()
+        if self.hindsight_fraction == 0:
+            return th.column_stack([commands, ambition])
+        # What is to be expected is no measure for it: with less luck, hardly anything that came lies near it
+        return th.column_stack([commands, ambition.where(~to_the_letter, 0.0), to_the_letter])
+
+    def _distribution(self, features: th.Tensor, commands: th.Tensor) -> Distribution:
+        """:return: the distribution over actions, given features and what the command layer sees of commands"""
         outputs = self.action_net(self.mlp(self.command_layer(features, commands)))
         if isinstance(self.action_dist, DiagGaussianDistribution):
             mean, log_std = outputs.chunk(2, dim=1)
@@ -326,11 +355,18 @@ class UDRLPolicy(BasePolicy):
             inputs = preprocess_obs(actions, self._modelled_space())
             assert isinstance(inputs, th.Tensor)
             relabeled, luck_loss = self.achievable_return.without_luck(features, commands, inputs, estimates, came)
-        distribution = self._distribution(features, th.stack([relabeled, horizons], dim=1), estimates)
+        shown, advantages = relabeled, (relabeled - estimates.expected).detach()
+        # Examples are drawn independently, so that the first ones are as good as any
+        to_the_letter = th.arange(len(returns), device=returns.device) < self.hindsight_fraction * len(returns)
+        if self.hindsight_fraction > 0:
+            shown = returns.where(to_the_letter, relabeled)
+            advantages = advantages.where(~to_the_letter, advantages.mean())
+        commands = self._command_inputs(th.stack([shown, horizons], dim=1), estimates, to_the_letter)
+        distribution = self._distribution(features, commands)
         return ActionEvaluation(
             distribution.log_prob(actions),
             distribution.entropy(),
-            (relabeled - estimates.expected).detach(),
+            advantages,
             self.achievable_return.loss(estimates, relabeled, returns) + luck_loss,
         )
 

@@ -91,7 +91,8 @@ class UDRL(BaseAlgorithm):
         ``"exponential"`` in its standardised return
     :param relabeling: which return examples stand for: ``"n_step"``, what came within n steps and what is to be
         expected after them (with less ``luck`` of the policy: hoped for), or ``"hindsight"``, what came (§2.3.3), as
-        they do in any case when the policy has no ``achievable_expectile``; see :mod:`sb3_udrl.relabeling`
+        they do in any case when the policy has no ``achievable_expectile``, and a part of them with the
+        ``hindsight_fraction`` of the policy; see :mod:`sb3_udrl.relabeling`
     :param advantage_temperature: examples count in proportion to exp(advantage / temperature), where the advantage is
         how much more their return is than was to be expected from the same state within the same horizon, in standard
         deviations of the advantages of a batch (advantage-weighted regression, 1910.00177); but for a share of .3 that

@@ -24,14 +24,14 @@ yaml = pytest.importorskip("yaml")
 FOLDER = pathlib.Path(__file__).parent.parent / "hyperparams"
 HISTORIC = ["udrl_blog", "udrl_notebook", "udrl_srivastava2019"]
 OF_THE_ZOO = {"n_timesteps", "n_envs", "normalize", "env_wrapper", "frame_stack"}
-# What is not the algorithm: where to run, what to log, the environment, and images. And what nothing looks at: luck
-# where achievable_expectile is None, the rest of exploration where exploration_eps is 0
+# What is not the algorithm: where to run, what to log, the environment, and images. And what nothing looks at: luck and
+# the share of hindsight where achievable_expectile is None, the rest of exploration where exploration_eps is 0
 NOT_THE_ALGORITHM = {
     *("self", "env", "stats_window_size", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model"),
     *("observation_space", "action_space", "lr_schedule"),
     *("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_kwargs", "log_std_init"),
     "n_action_bins",  # none of them has Box actions
-    *("luck", "exploration_duration", "exploration_fraction"),
+    *("luck", "hindsight_fraction", "exploration_duration", "exploration_fraction"),
 }
 
 

@@ -23,11 +23,11 @@ def achieved_returns(model, desired_return, n_episodes=400):
     return returns.mean()
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=[{}, {"luck": 0.1, "hindsight_fraction": 0.5}], ids=str)
+def model(request):
     env = make_vec_env(lambda: PayoutEnv(LENGTH), 4)
-    model = UDRL("MlpPolicy", env, retention="recent", buffer_size=2000, segments="uniform", seed=0)
-    return model.learn(10_000)
+    rules = {"retention": "recent", "buffer_size": 2000, "segments": "uniform"}
+    return UDRL("MlpPolicy", env, **rules, policy_kwargs=request.param, seed=0).learn(10_000)
 
 
 @pytest.mark.parametrize("desired_return", COMMANDS)

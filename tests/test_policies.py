@@ -114,9 +114,52 @@ def test_of_luck_only_its_share_counts_beside_what_an_action_brings_on_average(a
     assert (example_advantages(0.5, better_luck=5.0) > half).all()
 
 
-@pytest.mark.parametrize("luck", [0.1, 1.0])
-def test_acting_and_estimating_teach_each_other_nothing(luck):
-    policy = make_policy(spaces.Discrete(2), luck=luck)
+def spy_on_command_inputs(policy):
+    """What the command layer is shown from now on, call by call."""
+    seen = []
+    policy.command_layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    return seen
+
+
+def test_a_share_of_examples_stands_for_what_came_and_is_marked():
+    policy = make_policy(spaces.Discrete(2), dropout_rate=0.0, luck=0.1, hindsight_fraction=0.4)
+    observations, commands = th.rand(10, 3), th.rand(10, 2) * 10 + 1
+    n_step = NStep(th.rand(10, 3), th.rand(10), th.rand(10) + 1, ended=th.zeros(10, dtype=th.bool))
+    seen = spy_on_command_inputs(policy)
+    advantages = policy.evaluate_actions(observations, th.zeros(10), commands, n_step).advantages
+    returns, _, ambitions, marks = seen[0].unbind(dim=1)
+    came = policy.command_scaling(commands)[:, 0]
+    assert marks.tolist() == [1.0] * 4 + [0.0] * 6
+    th.testing.assert_close(returns[:4], came[:4])
+    assert (returns[4:] != came[4:]).all()
+    assert (ambitions[:4] == 0.0).all()
+    assert (ambitions[4:] != 0.0).all()
+    assert len(advantages[:4].unique()) == 1  # so that weights tell none of them from another
+    assert len(advantages[4:].unique()) == 6
+
+
+def test_only_commands_for_less_than_is_achievable_are_meant_to_the_letter():
+    policy = make_policy(spaces.Discrete(2), luck=0.1, hindsight_fraction=0.4)
+    policy.command_scaling.train()(th.tensor([[-1000.0, 1.0], [1000.0, 100.0]]))
+    policy.set_training_mode(False)
+    seen = spy_on_command_inputs(policy)
+    policy.get_distribution(th.zeros(2, 3), th.tensor([[-1000.0, 50.0], [1000.0, 50.0]]))
+    little, much = seen[0]
+    assert little[3] == 1.0
+    assert little[2] == 0.0
+    assert much[3] == 0.0
+    assert much[2] > 0.0
+
+
+@pytest.mark.parametrize("hindsight_fraction", [-0.1, 1.0, float("nan")])
+def test_hindsight_is_a_share_of_the_examples(hindsight_fraction):
+    with pytest.raises(ValueError, match=f"hindsight_fraction={hindsight_fraction}"):
+        make_policy(hindsight_fraction=hindsight_fraction)
+
+
+@pytest.mark.parametrize("kwargs", [{"luck": 0.1}, {}, {"luck": 0.1, "hindsight_fraction": 0.5}], ids=str)
+def test_acting_and_estimating_teach_each_other_nothing(kwargs):
+    policy = make_policy(spaces.Discrete(2), **kwargs)
     n_step = NStep(th.rand(3, 3), th.rand(3), th.rand(3) + 1, ended=th.tensor([False, False, True]))
     evaluation = policy.evaluate_actions(th.rand(3, 3), th.zeros(3), th.rand(3, 2) + 1, n_step)
     evaluation.log_prob.mean().backward()
@@ -253,6 +296,7 @@ def test_a_policy_saved_alone_keeps_its_command_and_all_its_settings(tmp_path, n
         return_scale=0.3,
         log_std_init=-0.5,
         luck=0.1,
+        hindsight_fraction=0.5,
         n_action_bins=n_action_bins,
     )
     policy.set_command(Command(7.0, 3.0))

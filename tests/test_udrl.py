@@ -577,6 +577,7 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"ent_coef": np.inf}, "ent_coef=inf"),
         ({"advantage_temperature": "1"}, "advantage_temperature='1' is not a number"),
         ({"policy_kwargs": {"luck": "1e-1"}}, "luck='1e-1' is not a number"),
+        ({"policy_kwargs": {"hindsight_fraction": "5e-1"}}, "hindsight_fraction='5e-1' is not a number"),
         ({"policy_kwargs": {"horizon_scale": "1e-2"}}, "horizon_scale='1e-2' is not a number"),
         ({"segments": 2.0}, "segments=2.0"),
         ({"retention": "worst"}, r"retention='worst'.*'best', 'recent', 'best\+recent'"),
