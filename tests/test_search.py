@@ -117,7 +117,7 @@ def start(folder, *arguments):
 
 def finish(*workers):
     """Wait for workers; return what each printed."""
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    outputs = [worker.communicate(timeout=1200)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * len(workers), "\n".join(outputs)
     return outputs
 
