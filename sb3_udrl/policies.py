@@ -51,10 +51,10 @@ class ActionEvaluation(NamedTuple):
     """Entropy of the action distribution, None where it has no closed form. Shape: (B,)"""
 
     advantages: th.Tensor
-    """
-    How much better they did than is to be expected, in units of scaled return; the same for all that stand for what
-    came, and 0 without estimates. Shape: (B,)
-    """
+    """How much better they did than is to be expected, in units of scaled return; 0 without estimates. Shape: (B,)"""
+
+    to_the_letter: th.Tensor
+    """Whether they were shown with the return that came, and marked so, bool. Shape: (B,)"""
 
     achievable_loss: th.Tensor
     """Loss of what is thought to be achievable, expected and hoped for; 0 without estimates. Shape: (B,)"""
@@ -86,10 +86,10 @@ class UDRLPolicy(BasePolicy):
         Can't Count on Luck"). Any value below 1 also lets n-step returns go on with what is to be *hoped for*, not the
         mean: leave it at 1 where chance is the environment's doing, and not the agent's own. Needs
         ``relabeling="n_step"``; not looked at without an ``achievable_expectile``
-    :param hindsight_fraction: share of the examples of a batch that stand for what came, to the letter (1912.02877
-        §2.2.1), and are marked so for the network; the others are relabeled. A command for less than is achievable is
-        marked so, too, when acting. With less ``luck`` relabeled examples all stand for nearly as much as can be had,
-        so this is what makes commands for less obeyed; 0 for none, not looked at without an ``achievable_expectile``
+    :param hindsight_fraction: share of each batch that is shown with the return that came (1912.02877 §2.2.1), and
+        marked for the network: to the letter; the rest is relabeled. A command for less than is achievable is marked as
+        well. With ``luck`` below 1 relabeled examples all stand for nearly as much as can be had, so commands for less
+        are only obeyed with a share of about .5. Needs ``relabeling="n_step"``; 0 for none
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
@@ -175,8 +175,8 @@ class UDRLPolicy(BasePolicy):
         self.dropout_rate = dropout_rate
         if not 0 <= hindsight_fraction < 1:
             raise ValueError(
-                f"hindsight_fraction={hindsight_fraction}: use a share from 0 to below 1; if all examples are to stand "
-                "for what came, relabeling='hindsight'."
+                f"hindsight_fraction={hindsight_fraction} is a share: use a value from 0 to below 1; if all examples "
+                "are to stand for what came, relabeling='hindsight' and luck=1."
             )
         self.ortho_init = ortho_init
         if not LOG_STD_RANGE[0] <= log_std_init <= LOG_STD_RANGE[1]:
@@ -225,7 +225,7 @@ class UDRLPolicy(BasePolicy):
             layer_class = COMMAND_LAYERS[layer_class]
         command_dim = 2
         if self.achievable_return is not None:
-            command_dim += 1 + (self.hindsight_fraction > 0)  # see _command_inputs()
+            command_dim = 3 if self.hindsight_fraction == 0 else 4  # see _command_inputs()
         self.command_layer: CommandLayer = layer_class(
             features_dim, command_dim, self.embedding_dim, self.embedding_activation_fn
         )
@@ -298,7 +298,9 @@ class UDRLPolicy(BasePolicy):
         if self.achievable_return is None:
             return self._distribution(features, commands)
         estimates = self.achievable_return(features, commands)
-        to_the_letter = commands[:, 0] < estimates.achievable
+        # Estimates may be beyond all that ever came, to which commands are clipped: such a one still asks for the most
+        most = self.command_scaling.scale_only(th.full_like(commands, th.inf))[:, 0]
+        to_the_letter = commands[:, 0] < th.minimum(estimates.achievable, most)
         return self._distribution(features, self._command_inputs(estimates.clip(commands), estimates, to_the_letter))
 
     def _features(self, obs: PyTorchObs) -> th.Tensor:
@@ -310,13 +312,19 @@ class UDRLPolicy(BasePolicy):
         :param commands: scaled, shape (B, 2)
         :param estimates: for the same states and horizons
         :param to_the_letter: whether just that return is meant, and not as much as can be had, bool, shape (B,)
-        :return: what the command layer sees of commands, shape (B, 3 or 4)
+        :return: what the command layer sees: return, horizon, ambition, and with a ``hindsight_fraction`` the mark,
+            shape (B, 3 or 4)
         """
         ambition = estimates.relative(commands).detach()
         if self.hindsight_fraction == 0:
             return th.column_stack([commands, ambition])
         # What is to be expected is no measure for it: with less luck, hardly anything that came lies near it
         return th.column_stack([commands, ambition.where(~to_the_letter, 0.0), to_the_letter])
+
+    def _choose_hindsight(self, returns: th.Tensor) -> th.Tensor:
+        """:return: which of B examples are shown with the return that came, spread evenly, bool, shape (B,)"""
+        numbers = th.arange(1, len(returns) + 1, device=returns.device)
+        return numbers * self.hindsight_fraction % 1.0 < self.hindsight_fraction
 
     def _distribution(self, features: th.Tensor, commands: th.Tensor) -> Distribution:
         """:return: the distribution over actions, given features and what the command layer sees of commands"""
@@ -346,7 +354,8 @@ class UDRLPolicy(BasePolicy):
         if self.achievable_return is None:
             distribution = self._distribution(features, commands)
             log_prob = distribution.log_prob(actions)
-            return ActionEvaluation(log_prob, distribution.entropy(), th.zeros_like(log_prob), th.zeros_like(log_prob))
+            zeros = th.zeros_like(log_prob)
+            return ActionEvaluation(log_prob, distribution.entropy(), zeros, zeros.bool(), zeros)
         returns, horizons = commands.unbind(dim=1)
         estimates = self.achievable_return(features, commands)
         relabeled, luck_loss = returns, th.zeros_like(returns)
@@ -355,18 +364,14 @@ class UDRLPolicy(BasePolicy):
             inputs = preprocess_obs(actions, self._modelled_space())
             assert isinstance(inputs, th.Tensor)
             relabeled, luck_loss = self.achievable_return.without_luck(features, commands, inputs, estimates, came)
-        shown, advantages = relabeled, (relabeled - estimates.expected).detach()
-        # Examples are drawn independently, so that the first ones are as good as any
-        to_the_letter = th.arange(len(returns), device=returns.device) < self.hindsight_fraction * len(returns)
-        if self.hindsight_fraction > 0:
-            shown = returns.where(to_the_letter, relabeled)
-            advantages = advantages.where(~to_the_letter, advantages.mean())
-        commands = self._command_inputs(th.stack([shown, horizons], dim=1), estimates, to_the_letter)
-        distribution = self._distribution(features, commands)
+        to_the_letter = self._choose_hindsight(returns)
+        shown = th.stack([returns.where(to_the_letter, relabeled), horizons], dim=1)
+        distribution = self._distribution(features, self._command_inputs(shown, estimates, to_the_letter))
         return ActionEvaluation(
             distribution.log_prob(actions),
             distribution.entropy(),
-            advantages,
+            (relabeled - estimates.expected).detach(),
+            to_the_letter,
             self.achievable_return.loss(estimates, relabeled, returns) + luck_loss,
         )
 

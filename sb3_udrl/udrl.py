@@ -281,6 +281,12 @@ class UDRL(BaseAlgorithm):
         relabeling: Relabeling = resolve_variant("relabeling", self.relabeling, RELABELINGS, Relabeling)
         if self.policy.achievable_return is None:
             return HindsightRelabeling()
+        if isinstance(relabeling, HindsightRelabeling) and self.policy.hindsight_fraction > 0:
+            raise ValueError(
+                f"hindsight_fraction={self.policy.hindsight_fraction} is the share of the examples that stand for what "
+                f"came, but with relabeling={self.relabeling!r} all of them do: use relabeling='n_step', or "
+                "hindsight_fraction=0."
+            )
         if isinstance(relabeling, HindsightRelabeling) and self.policy.luck < 1:
             raise ValueError(
                 f"luck={self.policy.luck} takes luck out of returns, but relabeling={self.relabeling!r} means what "
@@ -673,7 +679,8 @@ class UDRL(BaseAlgorithm):
         evaluation = self.policy.evaluate_actions(*batch)
         log_prob, entropy = evaluation.log_prob, evaluation.entropy
         mean_entropy = -log_prob.mean() if entropy is None else entropy.mean()
-        loss = -(self._weights(evaluation.advantages) * log_prob).mean() - self.ent_coef * mean_entropy
+        weights = self._weights(evaluation.advantages, evaluation.to_the_letter)
+        loss = -(weights * log_prob).mean() - self.ent_coef * mean_entropy
         return loss, evaluation.achievable_loss.mean(), mean_entropy
 
     def _held_out_loss(self, batch: CommandBatch) -> float:
@@ -684,14 +691,17 @@ class UDRL(BaseAlgorithm):
         self.policy.set_training_mode(True)
         return loss.item()
 
-    def _weights(self, advantages: th.Tensor) -> th.Tensor:
-        """:return: how much each example of a batch counts, 1 on average, shape (B,)"""
+    def _weights(self, advantages: th.Tensor, to_the_letter: th.Tensor) -> th.Tensor:
+        """:return: how much each example of a batch counts, 1 on average and to the letter, shape (B,)"""
+        weights = th.ones_like(advantages)
         if self.advantage_temperature is None:
-            return th.ones_like(advantages)
+            return weights
+        advantages = advantages[~to_the_letter]
         # Standardised as PPO does, so that the temperature has no unit
         standardized = (advantages - advantages.mean()) / (advantages.std(unbiased=False) + 1e-8)
-        weights = (standardized / self.advantage_temperature).exp().clamp(max=_MAX_WEIGHT)
-        return _EVEN_SHARE + (1 - _EVEN_SHARE) * weights / weights.mean()
+        exponential = (standardized / self.advantage_temperature).exp().clamp(max=_MAX_WEIGHT)
+        weights[~to_the_letter] = _EVEN_SHARE + (1 - _EVEN_SHARE) * exponential / exponential.mean()
+        return weights
 
     def _update_command(self) -> None:
         """Keep the evaluation command, and how returns are earned, up to date with the best episodes."""

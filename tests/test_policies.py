@@ -126,29 +126,52 @@ def test_a_share_of_examples_stands_for_what_came_and_is_marked():
     observations, commands = th.rand(10, 3), th.rand(10, 2) * 10 + 1
     n_step = NStep(th.rand(10, 3), th.rand(10), th.rand(10) + 1, ended=th.zeros(10, dtype=th.bool))
     seen = spy_on_command_inputs(policy)
-    advantages = policy.evaluate_actions(observations, th.zeros(10), commands, n_step).advantages
+    chosen = policy.evaluate_actions(observations, th.zeros(10), commands, n_step).to_the_letter
     returns, _, ambitions, marks = seen[0].unbind(dim=1)
     came = policy.command_scaling(commands)[:, 0]
-    assert marks.tolist() == [1.0] * 4 + [0.0] * 6
-    th.testing.assert_close(returns[:4], came[:4])
-    assert (returns[4:] != came[4:]).all()
-    assert (ambitions[:4] == 0.0).all()
-    assert (ambitions[4:] != 0.0).all()
-    assert len(advantages[:4].unique()) == 1  # so that weights tell none of them from another
-    assert len(advantages[4:].unique()) == 6
+    assert chosen.sum() == 4
+    assert th.equal(marks, chosen.float())
+    th.testing.assert_close(returns[chosen], came[chosen])
+    assert (returns[~chosen] != came[~chosen]).all()
+    assert (ambitions[chosen] == 0.0).all()
+    assert (ambitions[~chosen] != 0.0).all()
 
 
-def test_only_commands_for_less_than_is_achievable_are_meant_to_the_letter():
-    policy = make_policy(spaces.Discrete(2), luck=0.1, hindsight_fraction=0.4)
-    policy.command_scaling.train()(th.tensor([[-1000.0, 1.0], [1000.0, 100.0]]))
-    policy.set_training_mode(False)
+def test_what_is_thought_to_be_achievable_does_not_depend_on_the_share_that_is_marked():
+    policy = make_policy(spaces.Discrete(2), dropout_rate=0.0, luck=0.1, hindsight_fraction=0.1)
+    example = th.rand(10, 3), th.zeros(10), th.rand(10, 2) * 10 + 1
+    n_step = NStep(th.rand(10, 3), th.rand(10), th.rand(10) + 1, ended=th.zeros(10, dtype=th.bool))
+    few = policy.evaluate_actions(*example, n_step)
+    policy.hindsight_fraction = 0.9
+    many = policy.evaluate_actions(*example, n_step)
+    assert many.to_the_letter.sum() == 9
+    th.testing.assert_close(few.achievable_loss, many.achievable_loss)
+
+
+@pytest.mark.parametrize(
+    ("asked", "to_the_letter"), [(-1e6, True), (60.0, True), (70.0, False), (100.0, False), (1e6, False)]
+)
+def test_commands_for_less_than_is_achievable_are_meant_to_the_letter(asked, to_the_letter):
+    assert marked_when_asked(asked, achievable=65.0) == to_the_letter
+
+
+def test_as_much_as_ever_came_is_as_much_as_can_be_had_whatever_is_thought_to_be_achievable():
+    assert not marked_when_asked(100.0, achievable=150.0)
+    assert not marked_when_asked(1e6, achievable=150.0)
+    assert marked_when_asked(90.0, achievable=150.0)
+
+
+def marked_when_asked(desired_return, achievable, expected=50.0):
+    """Whether a command is meant to the letter, where all that ever came is from -100 to 100."""
+    policy = make_policy(spaces.Discrete(2), luck=0.1, hindsight_fraction=0.4, return_scale=1.0)
+    estimates = policy.achievable_return.net[-1]
+    nn.init.zeros_(estimates.weight)
+    estimates.bias.data.copy_(th.tensor([achievable, expected, expected]))
     seen = spy_on_command_inputs(policy)
-    policy.get_distribution(th.zeros(2, 3), th.tensor([[-1000.0, 50.0], [1000.0, 50.0]]))
-    little, much = seen[0]
-    assert little[3] == 1.0
-    assert little[2] == 0.0
-    assert much[3] == 0.0
-    assert much[2] > 0.0
+    policy.get_distribution(th.zeros(1, 3), th.tensor([[desired_return, 50.0]]))
+    _, _, ambition, mark = seen[0][0].tolist()
+    assert (ambition == 0.0) == (mark == 1.0)
+    return mark == 1.0
 
 
 @pytest.mark.parametrize("hindsight_fraction", [-0.1, 1.0, float("nan")])

@@ -584,6 +584,10 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"command_sampler": {"mean_std": {"lastfew": 3}}}, "lastfew"),
         ({"weighting": {"exponential": {"temperature": -1}}}, "temperature=-1"),
         ({"relabeling": "hindsight", "policy_kwargs": {"luck": 0.1}}, "luck=0.1.*relabeling='hindsight'"),
+        (
+            {"relabeling": "hindsight", "policy_kwargs": {"hindsight_fraction": 0.5}},
+            "hindsight_fraction=0.5.*relabeling='hindsight'",
+        ),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_with_their_value(kwargs, message):
@@ -698,19 +702,28 @@ def test_training_makes_no_second_copy_of_what_is_remembered():
     assert peak < 0.1 * model.replay_buffer.nbytes
 
 
+def weights_of(model, advantages, to_the_letter=False):
+    advantages = th.tensor(advantages)
+    return model._weights(advantages, th.tensor(to_the_letter).expand(len(advantages)))
+
+
 def test_examples_all_count_the_same_by_default():
-    assert make_model(CountdownEnv(5))._weights(th.tensor([-1.0, 1.0])).tolist() == [1, 1]
+    assert weights_of(make_model(CountdownEnv(5)), [-1.0, 1.0]).tolist() == [1, 1]
 
 
 def test_with_a_temperature_examples_count_by_their_advantage_over_each_other():
     model = make_model(CountdownEnv(5), advantage_temperature=0.5)
-    weights = model._weights(th.tensor([-1.0, 1.0]))
+    weights = weights_of(model, [-1.0, 1.0])
     assert weights.mean() == pytest.approx(1)
     # Two standard deviations apart, and a share of .3 is the same for all
     th.testing.assert_close((weights[1] - 0.3) / (weights[0] - 0.3), th.tensor(np.e**4, dtype=th.float32))
     # Neither the unit of reward nor how well all of them did matters
-    th.testing.assert_close(model._weights(th.tensor([-3e9, -1e9])), weights)
-    th.testing.assert_close(model._weights(th.tensor([7.0, 7.0])), th.ones(2))
+    th.testing.assert_close(weights_of(model, [-3e9, -1e9]), weights)
+    th.testing.assert_close(weights_of(model, [7.0, 7.0]), th.ones(2))
+    # Those that stand for what came have no part in it
+    mixed = weights_of(model, [-1.0, 50.0, 1.0, -50.0], [False, True, False, True])
+    th.testing.assert_close(mixed, th.tensor([weights[0], 1.0, weights[1], 1.0]))
+    assert weights_of(model, [5.0, 6.0], to_the_letter=True).tolist() == [1, 1]
     with pytest.raises(ValueError, match="advantage_temperature=0"):
         make_model(CountdownEnv(5), advantage_temperature=0)
 
