@@ -322,7 +322,7 @@ class UDRLPolicy(BasePolicy):
         return th.column_stack([commands, ambition.where(~to_the_letter, 0.0), to_the_letter])
 
     def _choose_hindsight(self, returns: th.Tensor) -> th.Tensor:
-        """:return: which of B examples are shown with the return that came, spread evenly, bool, shape (B,)"""
+        """:return: which of B examples are shown with the return that came, never the first, bool, shape (B,)"""
         numbers = th.arange(1, len(returns) + 1, device=returns.device)
         return numbers * self.hindsight_fraction % 1.0 < self.hindsight_fraction
 
