@@ -89,7 +89,7 @@ class UDRLPolicy(BasePolicy):
     :param hindsight_fraction: share of each batch that is shown with the return that came (1912.02877 §2.2.1), and
         marked for the network: to the letter; the rest is relabeled. A command for less than is achievable is marked as
         well. With ``luck`` below 1 relabeled examples all stand for nearly as much as can be had, so commands for less
-        are only obeyed with a share of about .5. Needs ``relabeling="n_step"``; 0 for none
+        want such a share (.5 is what was tried). Needs ``relabeling="n_step"``; 0 for none
     :param normalize_features: whether to normalise features by running statistics
         (:class:`sb3_udrl.torch_layers.FeatureScaling`)
     :param dropout_rate: probability that a unit of the command layer or of a hidden layer is left out in training
