@@ -26,7 +26,7 @@ def achieved_returns(model, desired_return, n_episodes=400):
 LESS_LUCK = {"luck": 0.1, "hindsight_fraction": 0.5}
 
 
-@pytest.fixture(scope="module", params=[{}, pytest.param(LESS_LUCK, marks=pytest.mark.slow)], ids=["luck", "less luck"])
+@pytest.fixture(scope="module", params=[{}, LESS_LUCK], ids=["luck", "less luck"])
 def model(request):
     env = make_vec_env(lambda: PayoutEnv(LENGTH), 4)
     rules = {"retention": "recent", "buffer_size": 2000, "segments": "uniform"}
