@@ -50,7 +50,7 @@ def returns_of(episodes):
     return [episode.episode_return for episode in episodes]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=40),
     buffer_size=st.integers(1, 10),
@@ -167,7 +167,7 @@ def test_an_episode_that_beat_its_deadline_earned_all_its_reward(rng):
     assert commands[:, 1].max() == 1000
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
     terminated=st.booleans(),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sb3_udrl.commands import (
@@ -41,7 +41,6 @@ def test_one_step_of_counting_down_by_hand():
     assert remaining.tolist() == [[7.5, 3.0], [6.0, 7.0]]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50), st.floats(-1e3, 1e3), st.floats(1, 1e3))
 def test_counting_down_is_what_algorithm_2_does_step_by_step(rewards, desired_return, desired_horizon):
     expected_return, expected_horizon = desired_return, desired_horizon
