@@ -69,8 +69,9 @@ class UDRLPolicy(BasePolicy):
     :param observation_space: observation space, with or without what EpisodeProgress adds to it
     :param action_space: action space
     :param lr_schedule: learning rate schedule
-    :param net_arch: sizes of the hidden layers behind the command layer (``dict(pi=...)`` is accepted as in PPO);
-        default [128, 128], or none behind a CNN
+    :param net_arch: sizes of hidden layers, as PPO has it: ``dict(pi=..., vf=...)``, where pi are those behind the
+        command layer and vf those of the networks that know what is achievable, or a list for both; default
+        ``dict(pi=[128, 128], vf=[256, 256])``, without those of pi behind a CNN
     :param activation_fn: their activation
     :param command_layer: how the command enters: ``"product"``, ``"gated"`` or ``"bilinear"``, or a class
         (:mod:`sb3_udrl.torch_layers`)
@@ -149,7 +150,8 @@ class UDRLPolicy(BasePolicy):
             normalize_images=normalize_images,
         )
         if net_arch is None:
-            net_arch = [] if features_extractor_class == NatureCNN else [128, 128]
+            # To know what an action is worth takes more than to choose one
+            net_arch = {"pi": [] if features_extractor_class == NatureCNN else [128, 128], "vf": [256, 256]}
         self.net_arch = net_arch
         self.activation_fn = activation_fn
         self.command_layer_class = command_layer
@@ -214,7 +216,9 @@ class UDRLPolicy(BasePolicy):
         self.achievable_return: AchievableReturn | None = None
         if self.achievable_expectile is not None:
             action_dim = get_flattened_obs_dim(self._modelled_space())
-            self.achievable_return = AchievableReturn(features_dim, action_dim, self.achievable_expectile, self.luck)
+            self.achievable_return = AchievableReturn(
+                features_dim, action_dim, self.achievable_expectile, self.luck, self._hidden_layers("vf")
+            )
         layer_class = self.command_layer_class
         if isinstance(layer_class, str):
             if layer_class not in COMMAND_LAYERS:
@@ -229,7 +233,7 @@ class UDRLPolicy(BasePolicy):
         self.command_layer: CommandLayer = layer_class(
             features_dim, command_dim, self.embedding_dim, self.embedding_activation_fn
         )
-        hidden = self.net_arch.get("pi", []) if isinstance(self.net_arch, dict) else self.net_arch
+        hidden = self._hidden_layers("pi")
         latent_dim = hidden[-1] if hidden else self.embedding_dim
         layers = create_mlp(
             self.embedding_dim,
@@ -252,6 +256,10 @@ class UDRLPolicy(BasePolicy):
             for module, gain in ((self.mlp, np.sqrt(2)), (self.action_net, 0.01)):
                 module.apply(partial(self.init_weights, gain=gain))
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _hidden_layers(self, name: str) -> list[int]:
+        """:return: sizes of the hidden layers that ``net_arch`` has under this name"""
+        return self.net_arch.get(name, []) if isinstance(self.net_arch, dict) else self.net_arch
 
     def _modelled_space(self) -> spaces.Space:
         """:return: the action space as the networks see it"""

@@ -192,10 +192,11 @@ class AchievableReturn(nn.Module):
     :param action_dim: size A of an action as a network input
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)
     :param luck: as in :class:`sb3_udrl.policies.UDRLPolicy`
+    :param net_arch: sizes of the hidden layers
     :raises ValueError: when ``expectile`` or ``luck`` is out of range
     """
 
-    def __init__(self, features_dim: int, action_dim: int, expectile: float, luck: float) -> None:
+    def __init__(self, features_dim: int, action_dim: int, expectile: float, luck: float, net_arch: list[int]) -> None:
         super().__init__()
         if not 0 < expectile < 1:
             raise ValueError(f"achievable_expectile={expectile} must lie between 0 and 1, or be None to clip nothing.")
@@ -205,9 +206,9 @@ class AchievableReturn(nn.Module):
         self.luck = luck
         # Less luck leaves smaller differences, so smaller ones count
         self.smallest_room = 0.1 * luck
-        self.net = nn.Sequential(*create_mlp(features_dim + 1, 2 if luck == 1 else 3, [64, 64]))
+        self.net = nn.Sequential(*create_mlp(features_dim + 1, 2 if luck == 1 else 3, net_arch))
         self.advantage_net = (
-            None if luck == 1 else nn.Sequential(*create_mlp(features_dim + 1 + action_dim, 1, [64, 64]))
+            None if luck == 1 else nn.Sequential(*create_mlp(features_dim + 1 + action_dim, 1, net_arch))
         )
 
     def forward(self, features: th.Tensor, commands: th.Tensor) -> ReturnEstimates:

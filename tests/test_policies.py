@@ -213,6 +213,7 @@ def test_binned_actions_are_what_bins_stand_for_and_reach_both_bounds(action_spa
 @pytest.mark.parametrize("layer", COMMAND_LAYERS)
 def test_the_command_changes_what_is_done(layer):
     policy = make_policy(command_layer=layer, ortho_init=False, return_scale=0.05, horizon_scale=0.05)
+    nn.init.normal_(policy.action_net.weight)  # else all are about equally likely
     observations = th.zeros(1, 3)
     little, much = (
         policy.get_distribution(observations, th.tensor([command])).distribution.probs.detach().clone()
@@ -300,6 +301,30 @@ def test_predict_refuses_what_does_not_fit():
         policy.predict(observations, state=(np.zeros(3, dtype=np.int64),))
     with pytest.raises(ValueError, match="mixing Gym API"):
         policy.predict((observations, {}))
+
+
+@pytest.mark.parametrize(
+    ("net_arch", "pi", "vf"),
+    [
+        (None, [128, 128], [256, 256]),
+        ([8], [8], [8]),
+        ({"pi": [8, 4], "vf": [16]}, [8, 4], [16]),
+        ({"vf": [16]}, [], [16]),
+        ({"pi": [8]}, [8], []),
+    ],
+    ids=str,
+)
+def test_hidden_layers_are_named_as_in_ppo(net_arch, pi, vf):
+    policy = make_policy(luck=0.1, net_arch=net_arch)
+    assert hidden_sizes(policy.mlp) == pi
+    assert hidden_sizes(policy.achievable_return.net)[:-1] == vf
+    assert hidden_sizes(policy.achievable_return.advantage_net)[:-1] == vf
+    assert policy.action_net.in_features == (pi or [policy.embedding_dim])[-1]
+
+
+def hidden_sizes(network):
+    """The output size of each linear layer."""
+    return [layer.out_features for layer in network if isinstance(layer, nn.Linear)]
 
 
 def test_an_unknown_command_layer_is_refused_with_the_known_ones():

@@ -172,7 +172,7 @@ def expectile_of_a_coin(p):
 )
 def test_what_is_achievable_and_hoped_for_sees_successes_that_are_rare(luck, expected, value, rng):
     th.manual_seed(0)
-    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=luck)
+    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=luck, net_arch=[64, 64])
     optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
     features, commands = th.zeros(256, 1), th.ones(256, 2)
     for _ in range(800):
@@ -189,7 +189,9 @@ def test_what_is_achievable_and_hoped_for_sees_successes_that_are_rare(luck, exp
 
 
 def test_with_less_luck_smaller_differences_count():
-    rooms = [AchievableReturn(1, 2, 0.97, luck)(th.zeros(1, 1), th.ones(1, 2)).smallest_room for luck in (1.0, 0.1)]
+    rooms = [
+        AchievableReturn(1, 2, 0.97, luck, [8])(th.zeros(1, 1), th.ones(1, 2)).smallest_room for luck in (1.0, 0.1)
+    ]
     assert rooms == pytest.approx([0.1, 0.01])
 
 
@@ -209,7 +211,7 @@ def test_ambition_is_0_for_what_is_to_be_expected_and_nearly_1_for_the_most_that
 
 def test_what_an_action_brings_on_average_is_known_however_large_the_luck(rng):
     th.manual_seed(0)
-    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=1e-6)
+    achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=1e-6, net_arch=[64, 64])
     optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
     features, commands = th.zeros(256, 1), th.ones(256, 2)
 
@@ -231,10 +233,10 @@ def test_what_an_action_brings_on_average_is_known_however_large_the_luck(rng):
 @pytest.mark.parametrize("luck", [0.0, -0.1, 1.1, float("nan")])
 def test_luck_is_a_share(luck):
     with pytest.raises(ValueError, match="luck="):
-        AchievableReturn(1, 2, 0.97, luck)
+        AchievableReturn(1, 2, 0.97, luck, [8])
 
 
 @pytest.mark.parametrize("expectile", [0.0, 1.0, float("nan")])
 def test_an_expectile_lies_between_0_and_1(expectile):
     with pytest.raises(ValueError, match="achievable_expectile="):
-        AchievableReturn(1, 2, expectile, luck=1.0)
+        AchievableReturn(1, 2, expectile, 1.0, [8])
