@@ -71,7 +71,7 @@ class UDRLPolicy(BasePolicy):
     :param lr_schedule: learning rate schedule
     :param net_arch: sizes of hidden layers, as PPO has it: ``dict(pi=..., vf=...)``, where pi are those behind the
         command layer and vf those of the networks that know what is achievable, or a list for both; default
-        ``dict(pi=[128, 128], vf=[256, 256])``, without those of pi behind a CNN
+        ``dict(pi=[128, 128], vf=[64, 64])``, without those of pi behind a CNN
     :param activation_fn: their activation
     :param command_layer: how the command enters: ``"product"``, ``"gated"`` or ``"bilinear"``, or a class
         (:mod:`sb3_udrl.torch_layers`)
@@ -150,8 +150,7 @@ class UDRLPolicy(BasePolicy):
             normalize_images=normalize_images,
         )
         if net_arch is None:
-            # To know what an action is worth takes more than to choose one
-            net_arch = {"pi": [] if features_extractor_class == NatureCNN else [128, 128], "vf": [256, 256]}
+            net_arch = {"pi": [] if features_extractor_class == NatureCNN else [128, 128], "vf": [64, 64]}
         self.net_arch = net_arch
         self.activation_fn = activation_fn
         self.command_layer_class = command_layer

@@ -306,7 +306,7 @@ def test_predict_refuses_what_does_not_fit():
 @pytest.mark.parametrize(
     ("net_arch", "pi", "vf"),
     [
-        (None, [128, 128], [256, 256]),
+        (None, [128, 128], [64, 64]),
         ([8], [8], [8]),
         ({"pi": [8, 4], "vf": [16]}, [8, 4], [16]),
         ({"vf": [16]}, [], [16]),
