@@ -186,7 +186,8 @@ class AchievableReturn(nn.Module):
     Beside it stands what is to be expected, the mean, so that a command can be compared with it, and the value with
     which n-step returns go on. With all luck that is the same mean. With less it is what is to be *hoped for*, the high
     expectile of what came: as long as most attempts fail, on average the best is not to try (2110.06169 bootstraps with
-    an expectile as well; this one is learned from what came, so it promises nothing that never was).
+    an expectile as well; this one is learned from what came, so it promises nothing that never was). Later in training
+    ``hope``, which expectile that is, may fall to the mean: who hopes does not see what is risky.
 
     :param features_dim: size F of the features
     :param action_dim: size A of an action as a network input
@@ -203,6 +204,7 @@ class AchievableReturn(nn.Module):
         if not 0 < luck <= 1:
             raise ValueError(f"luck={luck} is a share: it must lie above 0, up to 1 for all of it.")
         self.expectile = expectile
+        self.hope = expectile
         self.luck = luck
         # Less luck leaves smaller differences, so smaller ones count
         self.smallest_room = 0.1 * luck
@@ -253,14 +255,16 @@ class AchievableReturn(nn.Module):
         :param returns: the scaled returns that came, shape (B,)
         :return: the loss of each, shape (B,)
         """
-        loss = self._high(relabeled - estimates.achievable)
+        loss = _expectile_loss(relabeled - estimates.achievable, self.expectile)
         if self.luck == 1:  # what examples stand for is what came, on average
             return loss + 0.5 * (returns - estimates.expected).square()
-        return loss + 0.5 * (relabeled - estimates.expected).square() + self._high(returns - estimates.value)
+        loss = loss + 0.5 * (relabeled - estimates.expected).square()
+        return loss + _expectile_loss(returns - estimates.value, self.hope)
 
-    def _high(self, error: th.Tensor) -> th.Tensor:
-        """:return: the squared error whose minimum is the expectile, shape (B,)"""
-        return th.where(error > 0, self.expectile, 1 - self.expectile) * error.square()
+
+def _expectile_loss(error: th.Tensor, expectile: float) -> th.Tensor:
+    """:return: the squared error whose minimum is the expectile, shape (B,)"""
+    return th.where(error > 0, expectile, 1 - expectile) * error.square()
 
 
 class CommandLayer(nn.Module, ABC):

@@ -109,6 +109,10 @@ class UDRL(BaseAlgorithm):
         Longer ones find what pays only when it is done for a while, see :mod:`sb3_udrl.exploration`
     :param exploration_fraction: share of training after which ``exploration_eps`` has fallen to 0 (SB3's DQN: to its
         final value)
+    :param hope_fraction: share of training after which n-step returns go on with what is to be expected, and no longer
+        with what is to be hoped for, as they do with less ``luck`` of the policy; it falls linearly from the one to the
+        other. Hope finds what rarely succeeds, but does not see what is risky; None: to hope to the end. Not looked at
+        with all luck
     :param policy_kwargs: arguments of the policy, see :class:`sb3_udrl.policies.UDRLPolicy`
     :param stats_window_size: how many episodes the logged means of return and length look back on
     :param tensorboard_log: where to log for TensorBoard; None not to
@@ -150,6 +154,7 @@ class UDRL(BaseAlgorithm):
         exploration_eps: float = 0.0,
         exploration_duration: int = 1,
         exploration_fraction: float = 1.0,
+        hope_fraction: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -199,6 +204,7 @@ class UDRL(BaseAlgorithm):
         self.exploration_eps = exploration_eps
         self.exploration_duration = exploration_duration
         self.exploration_fraction = exploration_fraction
+        self.hope_fraction = hope_fraction
 
         self._user_command = False  # whether the user chose the evaluation command
         # Progress of the rollout under way, which learn() may leave unfinished
@@ -314,13 +320,23 @@ class UDRL(BaseAlgorithm):
             exploration_fraction=self.exploration_fraction,
             ent_coef=self.ent_coef,
         )
-        check_numbers(or_none=True, max_grad_norm=self.max_grad_norm, advantage_temperature=self.advantage_temperature)
+        check_numbers(
+            or_none=True,
+            max_grad_norm=self.max_grad_norm,
+            advantage_temperature=self.advantage_temperature,
+            hope_fraction=self.hope_fraction,
+        )
         if not 0 <= self.exploration_eps <= 1:
             raise ValueError(f"exploration_eps={self.exploration_eps} is a probability: use a value from 0 to 1.")
         if not 0 < self.exploration_fraction <= 1:
             raise ValueError(
                 f"exploration_fraction={self.exploration_fraction}: use a share of the training, above 0 and up to 1, "
                 "or exploration_eps=0 to do without random actions."
+            )
+        if self.hope_fraction is not None and not 0 < self.hope_fraction <= 1:
+            raise ValueError(
+                f"hope_fraction={self.hope_fraction}: use a share of the training, above 0 and up to 1, or None to hope "
+                "to the end."
             )
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={self.max_grad_norm} must be positive, or None not to clip gradients.")
@@ -647,6 +663,7 @@ class UDRL(BaseAlgorithm):
 
     def _train(self, gradient_steps: int | TrainingSchedule, batch_size: int) -> None:
         self._update_learning_rate(self.policy.optimizer)
+        self._update_hope()
         normalize = self._vec_normalize_env if self._normalizes_batches() else None
         schedule = gradient_steps if isinstance(gradient_steps, TrainingSchedule) else FixedSteps(gradient_steps)
 
@@ -673,6 +690,12 @@ class UDRL(BaseAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for key, value in schedule.logs().items():
             self.logger.record(f"train/{key}", value)
+
+    def _update_hope(self) -> None:
+        achievable_return = self.policy.achievable_return
+        if achievable_return is not None and self.hope_fraction is not None:
+            hope = LinearSchedule(achievable_return.expectile, _MEAN, self.hope_fraction)
+            achievable_return.hope = hope(self._current_progress_remaining)
 
     def _losses(self, batch: CommandBatch) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """:return: the loss of the behaviour function, that of the achievable return, and the entropy, each a scalar"""
@@ -865,6 +888,7 @@ class UDRL(BaseAlgorithm):
         return {**shapes, "action": self.action_space.shape}  # type: ignore[dict-item]
 
 
+_MEAN = 0.5  # the expectile that is the mean
 _EVEN_SHARE = 0.3  # of the weights, so that commands for little are not forgotten
 _MAX_WEIGHT = 20.0  # of one example, as in 1910.00177
 _N_PACE_EPISODES = 20  # that tell how returns are earned, from all over the buffer

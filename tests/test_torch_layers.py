@@ -168,11 +168,14 @@ def expectile_of_a_coin(p):
 
 
 @pytest.mark.parametrize(
-    ("luck", "expected", "value"), [(1.0, 0.2, 0.2), (0.5, 0.05, expectile_of_a_coin(0.2))], ids=["mean", "hope"]
+    ("luck", "hope", "expected", "value"),
+    [(1.0, 0.97, 0.2, 0.2), (0.5, 0.97, 0.05, expectile_of_a_coin(0.2)), (0.5, 0.5, 0.05, 0.2)],
+    ids=["mean", "hope", "no more hope"],
 )
-def test_what_is_achievable_and_hoped_for_sees_successes_that_are_rare(luck, expected, value, rng):
+def test_what_is_achievable_and_hoped_for_sees_successes_that_are_rare(luck, hope, expected, value, rng):
     th.manual_seed(0)
     achievable = AchievableReturn(1, action_dim=2, expectile=0.97, luck=luck, net_arch=[64, 64])
+    achievable.hope = hope
     optimizer = th.optim.Adam(achievable.parameters(), lr=1e-2)
     features, commands = th.zeros(256, 1), th.ones(256, 2)
     for _ in range(800):

@@ -181,6 +181,21 @@ def test_random_actions_before_the_first_update_are_held_for_as_long_as_they_sho
     assert len(done) / n_drawn == pytest.approx(mean_length, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "hopes"), [(None, [0.9, 0.9, 0.9]), (1.0, [0.8, 0.7, 0.5]), (0.5, [0.7, 0.5, 0.5])], ids=str
+)
+def test_hope_falls_to_the_mean(fraction, hopes):
+    kwargs = {"luck": 0.5, "achievable_expectile": 0.9}
+    model = make_model(CountdownEnv(10), hope_fraction=fraction, policy_kwargs=kwargs)
+    assert model.policy.achievable_return.hope == 0.9
+    for steps, hope in zip((1000, 1000, 2000), hopes, strict=True):
+        model._total_timesteps = 4000  # the whole of which each call of learn() is a part
+        model.num_timesteps += steps
+        model._update_current_progress_remaining(model.num_timesteps, 4000)
+        model._update_hope()
+        assert model.policy.achievable_return.hope == pytest.approx(hope)
+
+
 # ------------------------------------------------------------------ callbacks and logs
 
 
@@ -573,6 +588,9 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"exploration_duration": None}, "exploration_duration=None"),
         ({"exploration_fraction": 0.0}, "exploration_fraction=0.0"),
         ({"exploration_fraction": 1.1}, "exploration_fraction=1.1"),
+        ({"hope_fraction": 0.0}, "hope_fraction=0.0"),
+        ({"hope_fraction": 1.5}, "hope_fraction=1.5"),
+        ({"hope_fraction": "1"}, "hope_fraction='1' is not a number"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
         ({"ent_coef": np.inf}, "ent_coef=inf"),
         ({"advantage_temperature": "1"}, "advantage_temperature='1' is not a number"),
