@@ -335,8 +335,8 @@ class UDRL(BaseAlgorithm):
             )
         if self.hope_fraction is not None and not 0 < self.hope_fraction <= 1:
             raise ValueError(
-                f"hope_fraction={self.hope_fraction}: use a share of the training, above 0 and up to 1, or None to hope "
-                "to the end."
+                f"hope_fraction={self.hope_fraction}: use a share of the training, above 0 and up to 1, or None to "
+                "hope to the end."
             )
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm={self.max_grad_norm} must be positive, or None not to clip gradients.")
