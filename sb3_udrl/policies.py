@@ -85,8 +85,8 @@ class UDRLPolicy(BasePolicy):
     :param luck: how much of what an example brought counts in its desired return, beyond what its state and action
         bring on average: above 0, to 1 for all of it. Less tells actions apart that chance hides (2205.15967, "You
         Can't Count on Luck"). Any value below 1 also lets n-step returns go on with what is to be *hoped for*, not the
-        mean: leave it at 1 where chance is the environment's doing, and not the agent's own. Needs
-        ``relabeling="n_step"``; not looked at without an ``achievable_expectile``
+        mean (with ``hope_fraction`` of UDRL it fades): leave it at 1 where chance is the environment's doing, and not
+        the agent's own. Needs ``relabeling="n_step"``; not looked at without an ``achievable_expectile``
     :param hindsight_fraction: share of each batch that is shown with the return that came (1912.02877 §2.2.1), and
         marked for the network: to the letter; the rest is relabeled. A command for less than is achievable is marked as
         well. With ``luck`` below 1 relabeled examples all stand for nearly as much as can be had, so commands for less

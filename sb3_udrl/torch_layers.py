@@ -148,7 +148,7 @@ class ReturnEstimates(NamedTuple):
     """What to expect: the mean of what examples stand for. Shape: (B,)"""
 
     value: th.Tensor
-    """What n-step returns go on with: the mean, or with less luck a high expectile, of what came. Shape: (B,)"""
+    """What n-step returns go on with: the mean, or with less luck what is hoped for, of what came. Shape: (B,)"""
 
     smallest_room: float
     """The least that counts as room between expected and achievable; where all actions bring the same, it is noise."""
