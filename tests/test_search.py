@@ -70,6 +70,7 @@ def test_all_variants_are_drawn(drawn):
     assert {kwargs["luck"] == 1 for kwargs in policies} == {True, False}
     assert {kwargs["n_action_bins"] for kwargs in policies} == {None, 3, 5, 11}
     assert {arguments["advantage_temperature"] is None for _, arguments in drawn} == {True, False}
+    assert {arguments["hope_fraction"] is None for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_eps"] > 0 for _, arguments in drawn} == {True, False}
     assert {arguments["warm_up_duration"] > 1 for _, arguments in drawn} == {True, False}
     assert {arguments["exploration_duration"] > 1 for _, arguments in drawn} == {True, False}
@@ -90,6 +91,7 @@ def test_more_than_ever_is_only_asked_where_it_is_clipped_to_what_can_be_had(dra
         assert arguments["advantage_temperature"] is None or expectile is not None
         assert arguments["relabeling"] == "hindsight" or expectile is not None
         assert arguments["policy_kwargs"]["luck"] == 1 or arguments["relabeling"] == "n_step"
+        assert arguments["hope_fraction"] is None or arguments["policy_kwargs"]["luck"] < 1
 
 
 def test_what_a_trial_holds_gives_the_same_setting_again(drawn):

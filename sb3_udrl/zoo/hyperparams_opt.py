@@ -66,6 +66,8 @@ def _suggest_commands(trial: optuna.Trial) -> None:
         relabeling = trial.suggest_categorical("relabeling", ["n_step", "hindsight"])
         if relabeling == "n_step" and trial.suggest_categorical("less_luck", [False, True]):
             trial.suggest_float("luck", 0.03, 0.5, log=True)
+            if trial.suggest_categorical("hope_fades", [False, True]):
+                trial.suggest_float("hope_fraction", 0.1, 1.0)
         if trial.suggest_categorical("weight_by_advantage", [True, False]):
             trial.suggest_float("advantage_temperature", 0.3, 3.0, log=True)
 
@@ -111,6 +113,7 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "weighting": _variant(params, "weighting", "temperature"),
         "relabeling": params.get("relabeling", "hindsight"),
         "advantage_temperature": params.get("advantage_temperature"),
+        "hope_fraction": params.get("hope_fraction"),
         "warm_up_duration": params["warm_up_duration"],
         "exploration_eps": params.get("exploration_eps", 0.0),
         "exploration_duration": params.get("exploration_duration", 1),
