@@ -25,12 +25,12 @@ class ActionBins:
     """
 
     def __init__(self, n_bins: int, action_space: spaces.Box) -> None:
-        if not (isinstance(n_bins, int) and n_bins >= 2):
+        if not (isinstance(n_bins, (int, float, np.number)) and n_bins >= 2 and float(n_bins).is_integer()):
             raise ValueError(
                 f"n_action_bins={n_bins}: use a whole number, at least 2, or None for a normal distribution."
             )
-        self.n_bins = n_bins
-        self.space = spaces.MultiDiscrete([n_bins] * int(np.prod(action_space.shape)))
+        self.n_bins = int(n_bins)
+        self.space = spaces.MultiDiscrete([self.n_bins] * int(np.prod(action_space.shape)))
         """What the networks see instead of the env's action space"""
 
     def values(self, bins: Numbers) -> Numbers:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_udrl.arguments import positive_int
+from sb3_udrl.arguments import check_numbers, positive_int
 from sb3_udrl.episodes import rank_episodes
 
 
@@ -92,6 +92,23 @@ def expected_return_so_far(profile: np.ndarray, paces: np.ndarray, steps_so_far:
     return returns * (1 - still_to_come)
 
 
+def return_at_one_pace(profile: np.ndarray, pace: np.ndarray, steps_so_far: np.ndarray) -> np.ndarray:
+    """
+    What episodes have earned by now that earn the same in the same time as the best one, however long they last.
+
+    After its end costs go on: whoever is still under way has lost more. Gains do not, since nobody ever had more.
+
+    :param profile: of the best episodes (:func:`earning_profile`), shape (n_points,)
+    :param pace: return and length of the best one, shape (2,)
+    :param steps_so_far: environment steps since the start, shape (n_envs,)
+    :return: shape (n_envs,)
+    """
+    last_step = pace[1] - 1
+    per_step = pace[0] * (1 - profile[-1]) / max(last_step, 1)
+    steps_beyond = np.maximum(steps_so_far - last_step, 0)
+    return expected_return_so_far(profile, pace, steps_so_far) + min(per_step, 0.0) * steps_beyond
+
+
 def keep_one_pace(returns_to_go: list[np.ndarray], profile: np.ndarray, pace: Command) -> bool:
     """
     Whether episodes earn the same in the same time, however much they get before they end, as where each step survived
@@ -99,16 +116,16 @@ def keep_one_pace(returns_to_go: list[np.ndarray], profile: np.ndarray, pace: Co
 
     :param returns_to_go: for each episode the sum of rewards from each step on, shape (T,)
     :param profile: of the best episodes (:func:`earning_profile`)
-    :param pace: return and length of the best episodes
+    :param pace: return and length of the best one
     :return: whether the first explains better what they had earned at each of their steps
     """
     deadline = max(map(len, returns_to_go))
     squared_errors = np.zeros(2)
     for to_go in returns_to_go:
-        steps = np.arange(len(to_go))
-        for i, assumed in enumerate((pace, (to_go[0], deadline))):
-            so_far = expected_return_so_far(profile, np.array(assumed), steps)
-            squared_errors[i] += np.square(to_go[0] - to_go - so_far).mean()
+        so_far, steps = to_go[0] - to_go, np.arange(len(to_go))
+        in_proportion = expected_return_so_far(profile, np.array([to_go[0], deadline]), steps)
+        for i, expected in enumerate((return_at_one_pace(profile, np.array(pace), steps), in_proportion)):
+            squared_errors[i] += np.square(so_far - expected).mean()
     return bool(squared_errors[0] <= squared_errors[1])
 
 
@@ -159,11 +176,14 @@ class MeanStdSampler(CommandSampler):
     of their returns.
 
     :param last_few: number of best episodes
-    :param n_stds: how many standard deviations to reach for at most; 1 in the papers
+    :param n_stds: how many standard deviations to reach for at most, at least 0; 1 in the papers
     """
 
     def __init__(self, last_few: int = 75, n_stds: float = 1.0) -> None:
         super().__init__(last_few)
+        check_numbers(n_stds=n_stds)
+        if not 0 <= n_stds < np.inf:
+            raise ValueError(f"n_stds={n_stds}: use a finite number, at least 0; below it would ask for less than M.")
         self.n_stds = n_stds
 
     def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:
@@ -190,8 +210,12 @@ class BestEpisodeSampler(CommandSampler):
 
     def __init__(self, last_few: int = 1, max_factor: float = 2.0) -> None:
         super().__init__(last_few)
-        if max_factor < 1:
-            raise ValueError(f"max_factor={max_factor}: below 1 it would ask for less than was already reached.")
+        check_numbers(max_factor=max_factor)
+        if not 1 <= max_factor < np.inf:
+            raise ValueError(
+                f"max_factor={max_factor}: use a finite number, at least 1; below it would ask for less than was "
+                "already reached."
+            )
         self.max_factor = max_factor
 
     def sample(self, returns: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> Command:

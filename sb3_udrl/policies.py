@@ -22,9 +22,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_udrl.action_bins import ActionBins
-from sb3_udrl.arguments import check_numbers
+from sb3_udrl.arguments import check_numbers, positive_int
 from sb3_udrl.buffer import NStep
-from sb3_udrl.commands import Command, count_down, expected_return_so_far
+from sb3_udrl.commands import Command, count_down, expected_return_so_far, return_at_one_pace
 from sb3_udrl.episodes import observation_dict
 from sb3_udrl.torch_layers import (
     COMMAND_LAYERS,
@@ -154,7 +154,7 @@ class UDRLPolicy(BasePolicy):
         self.net_arch = net_arch
         self.activation_fn = activation_fn
         self.command_layer_class = command_layer
-        self.embedding_dim = embedding_dim
+        self.embedding_dim = positive_int("embedding_dim", embedding_dim, "units")
         self.embedding_activation_fn = embedding_activation_fn
         self.return_scale = return_scale
         self.horizon_scale = horizon_scale
@@ -194,7 +194,7 @@ class UDRLPolicy(BasePolicy):
         # The command for acting, and how returns are earned over an episode: see predict()
         self.register_buffer("command", th.tensor([0.0, 1.0]))
         self.register_buffer("profile", th.linspace(1.0, 0.0, N_PROFILE_POINTS))
-        # Return and length of the episodes of the profile, if all episodes keep their pace; zeros if as commanded
+        # Return and length of the best episode, if all keep its pace; zeros if they earn as commanded
         self.register_buffer("pace", th.zeros(2))
         self.command_scaling = CommandScaling(return_scale, horizon_scale)
         self._build(lr_schedule)
@@ -457,7 +457,7 @@ class UDRLPolicy(BasePolicy):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
-        command: Command | np.ndarray | None = None,
+        command: tuple[float, float] | np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         Act on observations alone, as all of SB3's tools ask for it.
@@ -498,7 +498,7 @@ class UDRLPolicy(BasePolicy):
         actions = self.to_env_actions(self._act(obs_tensor, remaining, deterministic))
         return actions if vectorized else actions.squeeze(axis=0), (steps + 1,)
 
-    def _asked_commands(self, n_envs: int, command: Command | np.ndarray | None) -> np.ndarray:
+    def _asked_commands(self, n_envs: int, command: tuple[float, float] | np.ndarray | None) -> np.ndarray:
         """:return: the commands at the start of the episodes, shape (n_envs, 2)"""
         asked = self.command.cpu().numpy() if command is None else np.asarray(command, dtype=np.float64)
         if asked.shape not in ((2,), (n_envs, 2)):
@@ -513,8 +513,10 @@ class UDRLPolicy(BasePolicy):
 
     def _estimate_return_so_far(self, asked: np.ndarray, steps_so_far: np.ndarray) -> np.ndarray:
         """:return: what episodes that obey have earned by now, if they earn as remembered ones did, shape (n_envs,)"""
-        pace = self.pace.cpu().numpy()
-        return expected_return_so_far(self.profile.cpu().numpy(), pace if pace[1] > 0 else asked, steps_so_far)
+        profile, pace = self.profile.cpu().numpy(), self.pace.cpu().numpy()
+        if pace[1] > 0:
+            return return_at_one_pace(profile, pace, steps_so_far)
+        return expected_return_so_far(profile, asked, steps_so_far)
 
     def set_command(self, command: Command) -> None:
         """

@@ -39,7 +39,12 @@ def test_the_bounds_belong_to_the_outermost_bins(bound):
     assert ActionBins(4, BOX).snap(np.array([bound])) == [bound]
 
 
-@pytest.mark.parametrize("n_bins", [1, 0, 2.5, "5"])
+@pytest.mark.parametrize("n_bins", [3, 3.0, np.int64(3)])
+def test_whole_numbers_of_any_type_are_taken(n_bins):
+    assert ActionBins(n_bins, BOX).space == spaces.MultiDiscrete([3] * 6)
+
+
+@pytest.mark.parametrize("n_bins", [1, 0, 2.5, "5", float("inf")])
 def test_bins_that_leave_no_choice_are_refused(n_bins):
     with pytest.raises(ValueError, match=f"n_action_bins={n_bins}.*at least 2"):
         ActionBins(n_bins, BOX)

@@ -15,6 +15,7 @@ from sb3_udrl.commands import (
     earning_profile,
     expected_return_so_far,
     keep_one_pace,
+    return_at_one_pace,
 )
 
 RETURNS = np.array([3.0, -1.0, 10.0, 8.0])
@@ -121,9 +122,16 @@ def test_samplers_need_an_episode_to_start_from(name, rng):
         COMMAND_SAMPLERS[name](last_few=0)
 
 
-def test_a_factor_below_one_is_refused():
-    with pytest.raises(ValueError, match="max_factor=0.5"):
-        BestEpisodeSampler(max_factor=0.5)
+@pytest.mark.parametrize("factor", [0.5, float("nan"), float("inf"), "2"])
+def test_a_factor_that_asks_for_less_or_for_no_number_is_refused(factor):
+    with pytest.raises(ValueError, match=f"max_factor='?{factor}"):
+        BestEpisodeSampler(max_factor=factor)
+
+
+@pytest.mark.parametrize("n_stds", [-1.0, float("nan"), float("inf"), "1e-1"])
+def test_standard_deviations_that_ask_for_less_or_for_no_number_are_refused(n_stds):
+    with pytest.raises(ValueError, match=f"n_stds='?{n_stds}"):
+        MeanStdSampler(n_stds=n_stds)
 
 
 def test_the_profile_of_constant_rewards_falls_evenly():
@@ -153,8 +161,17 @@ def test_who_is_paid_for_each_step_keeps_one_pace():
     profile = earning_profile(episodes[:1], 101)
     assert keep_one_pace(episodes, profile, Command(50.0, 50.0))
     assert keep_one_pace(episodes[:1], profile, Command(50.0, 50.0))
-    # After 20 steps each has earned 20, whatever was asked
-    assert expected_return_so_far(profile, np.array([50.0, 50.0]), np.array([20])) == pytest.approx(20)
+    # After 20 steps each has earned 20, whatever was asked; but nobody ever had more than 50
+    np.testing.assert_allclose(return_at_one_pace(profile, np.array([50.0, 50.0]), np.array([20, 49])), [20, 49])
+    assert return_at_one_pace(profile, np.array([50.0, 50.0]), np.array([300])) <= 50
+
+
+def test_who_pays_for_each_step_goes_on_paying_for_longer_than_the_best_did():
+    episodes = [to_go(-np.ones(length)) for length in (62, 75, 120, 300, 500)]
+    profile = earning_profile(episodes[:1], 101)
+    assert keep_one_pace(episodes, profile, Command(-62.0, 62.0))
+    steps = np.arange(500)
+    np.testing.assert_allclose(return_at_one_pace(profile, np.array([-62.0, 62.0]), steps), -steps, atol=1e-9)
 
 
 def test_who_is_faster_or_slower_does_not():
@@ -165,5 +182,6 @@ def test_who_is_faster_or_slower_does_not():
 def test_who_is_paid_at_the_end_has_earned_nothing_before():
     profile = earning_profile([np.full(20, 9.0)], 101)
     steps = np.arange(100)
-    for pace in ([9.0, 20.0], [3.0, 100.0]):
+    for pace in ([9.0, 20.0], [3.0, 100.0], [-9.0, 20.0]):
         assert not expected_return_so_far(profile, np.array(pace), steps).any()
+        assert not return_at_one_pace(profile, np.array(pace), steps).any()

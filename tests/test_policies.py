@@ -245,6 +245,18 @@ def test_where_all_episodes_keep_one_pace_the_command_has_no_part_in_it():
     np.testing.assert_allclose(np.concatenate(seen), [[10, 100], [8, 99], [6, 98]], atol=1e-5)
 
 
+def test_where_each_step_costs_it_also_does_after_the_end_of_the_best_episode():
+    policy = make_policy()
+    policy.set_command(Command(-10.0, 100.0))
+    policy.profile.copy_(th.linspace(1.0, 0.5, N_PROFILE_POINTS))
+    policy.pace.copy_(th.tensor([-4.0, 2.0]))  # 2 for each of 2 steps
+    seen = spy_on_commands(policy)
+    state = None
+    for _ in range(5):
+        _, state = policy.predict(np.zeros(3, np.float32), state)
+    np.testing.assert_allclose(np.concatenate(seen)[:, 0], [-10, -8, -6, -4, -2], atol=1e-5)
+
+
 def test_an_episode_start_begins_the_command_anew_in_its_env_only():
     policy = make_policy()
     policy.set_command(Command(10.0, 11.0))
@@ -369,9 +381,10 @@ def test_units_are_dropped_in_training_only():
     assert len(logits[True]) == 5
 
 
-def test_a_dropout_rate_of_1_is_refused():
-    with pytest.raises(ValueError, match="dropout_rate=1.0"):
-        UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={"dropout_rate": 1.0})
+@pytest.mark.parametrize(("argument", "value"), [("dropout_rate", 1.0), ("embedding_dim", 0), ("embedding_dim", 2.5)])
+def test_networks_through_which_nothing_could_pass_are_refused(argument, value):
+    with pytest.raises(ValueError, match=f"{argument}={value}"):
+        UDRL("MlpPolicy", "CartPole-v1", policy_kwargs={argument: value})
 
 
 @pytest.mark.parametrize("log_std_init", [-3.1, 1.0, float("nan")])
