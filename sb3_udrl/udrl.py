@@ -477,8 +477,8 @@ class UDRL(BaseAlgorithm):
                 f"episodes in {self.num_timesteps} steps. Train for longer, or set learning_starts lower.",
                 stacklevel=2,
             )
-        callback.on_training_end()
         self._resets = list(self.env.unwrapped.reset_infos)
+        callback.on_training_end()  # which may reset the env: the next learn() must notice
         return self
 
     def _rollout_is_unfinished(self) -> bool:
@@ -732,7 +732,7 @@ class UDRL(BaseAlgorithm):
         best = self._sampler.best(buffer.returns, buffer.lengths)
         profile = earning_profile([buffer.returns_to_go(i) for i in best], N_PROFILE_POINTS)
         self.policy.profile.copy_(th.as_tensor(profile))
-        pace = Command(buffer.returns[best].mean(), buffer.lengths[best].mean())
+        pace = Command(buffer.returns[best[0]], float(buffer.lengths[best[0]]))
         some = np.linspace(0, len(buffer) - 1, min(len(buffer), _N_PACE_EPISODES)).astype(int)
         kept = keep_one_pace([buffer.returns_to_go(i) for i in some], profile, pace)
         self.policy.pace.copy_(th.tensor(pace) if kept else th.zeros(2))
@@ -786,7 +786,7 @@ class UDRL(BaseAlgorithm):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
-        command: Command | np.ndarray | None = None,
+        command: tuple[float, float] | np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         Act on observations. Pass the returned state to the next call, so that the command counts down.

@@ -44,3 +44,6 @@ def test_a_historic_system_is_trained_through_the_zoo_and_not_twice(tmp_path, mo
     monkeypatch.setattr("sys.argv", ["historic", *arguments[:-1], "2600", "--command", "20", "20", "--out", str(out)])
     with pytest.raises(pytest.fail.Exception, match="it was run again"):  # for longer is another run
         historic.main()
+    monkeypatch.setattr("sys.argv", ["historic", *arguments, "--command", "20", "30", "--out", str(out)])
+    with pytest.raises(pytest.fail.Exception, match="it was run again"):  # and so is another command
+        historic.main()

@@ -116,6 +116,21 @@ def test_an_env_that_others_have_reset_between_two_calls_of_learn_starts_new_epi
     model.get_env().close()
 
 
+class ResetsInTheEnd(BaseCallback):
+    def _on_step(self):
+        return True
+
+    def _on_training_end(self):
+        evaluate_policy(self.model, self.training_env, n_eval_episodes=1)
+
+
+def test_an_env_that_a_callback_resets_when_training_ends_starts_new_episodes():
+    model = make_model(VecMonitor(DummyVecEnv([lambda: CountdownEnv(50)])))
+    model.learn(40, ResetsInTheEnd())
+    model.learn(60, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [50]
+
+
 def test_actions_are_random_until_the_first_update_and_commanded_afterwards():
     model = make_model(CountdownEnv(5), learning_starts=(4, "episode"))
     spy = CommandSpy()

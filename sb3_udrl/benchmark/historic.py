@@ -2,7 +2,7 @@
 The historic systems, trained through the RL Zoo with the configuration files that come with this package:
 ``python -m sb3_udrl.benchmark.historic --conf-file udrl_notebook --env CartPole-v0 --command 200 200 --out FILE``.
 
-One line of JSON is written for each seed when it is finished; seeds that are in the file already are not repeated.
+One line of JSON is written for each seed when it is finished; what is in the file already is not repeated.
 """
 
 from __future__ import annotations
@@ -103,6 +103,14 @@ def run(configuration: str, env_id: str, seed: int, timesteps: int | None, comma
     }
 
 
+def asked_command(result: dict[str, Any]) -> list[float]:
+    """
+    :param result: what :func:`run` returned
+    :return: the command that was asked for beside the model's own
+    """
+    return [result["evaluations"][2][key] for key in ("desired_return", "desired_horizon")]
+
+
 def report(results: list[dict[str, Any]]) -> None:
     """
     :param results: what :func:`run` returned
@@ -136,9 +144,10 @@ def main() -> None:
     args.out.touch()
     results = [json.loads(line) for line in args.out.read_text().splitlines()]
     keys = ("configuration", "env", "seed", "asked_timesteps")
-    done = {tuple(map(result.get, keys)) for result in results}
+    asked = [round(number, 2) for number in args.command]  # as results have it
+    done = [(*map(result.get, keys), asked_command(result)) for result in results]
     for seed in args.seeds:
-        if (args.conf_file, args.env, seed, args.timesteps) not in done:
+        if (args.conf_file, args.env, seed, args.timesteps, asked) not in done:
             results.append(run(args.conf_file, args.env, seed, args.timesteps, args.command))
             with args.out.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")

@@ -66,7 +66,7 @@ class RandomActions:
 
 class LearningCurve(BaseCallback):
     """
-    Evaluates at fixed step counts.
+    Evaluates at fixed step counts, and at the end.
 
     :param env: environments to evaluate in
     :param eval_freq: environment steps between evaluations
@@ -80,10 +80,17 @@ class LearningCurve(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self.eval_freq * (len(self.points) + 1):
-            assert isinstance(self.model, UDRL)
-            mean, std = evaluate(self.model, self.env)
-            self.points.append((self.num_timesteps, round(mean, 2), round(std, 2)))
+            self._evaluate()
         return True
+
+    def _on_training_end(self) -> None:
+        if not self.points or self.points[-1][0] < self.num_timesteps:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        assert isinstance(self.model, UDRL)
+        mean, std = evaluate(self.model, self.env)
+        self.points.append((self.num_timesteps, round(mean, 2), round(std, 2)))
 
 
 def run(settings: dict[str, Any]) -> dict[str, Any]:
