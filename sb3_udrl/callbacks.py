@@ -46,13 +46,16 @@ class CalibrationCallback(BaseCallback):
         self.eval_freq = eval_freq
         self.n_eval_episodes = n_eval_episodes
         self.deterministic = deterministic
-        self._last_evaluation = 0
+        self._last_evaluation: int | None = None
 
     def _on_training_start(self) -> None:
         self._follow_normalization()
-        self._last_evaluation = self.num_timesteps
+        # A learn() that goes on counting steps goes on waiting, too
+        if self._last_evaluation is None or self.num_timesteps < self._last_evaluation:
+            self._last_evaluation = self.num_timesteps
 
     def _on_step(self) -> bool:
+        assert self._last_evaluation is not None
         if self.num_timesteps - self._last_evaluation >= self.eval_freq:
             self._last_evaluation = self.num_timesteps
             self._log_calibration()

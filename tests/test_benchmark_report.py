@@ -191,6 +191,33 @@ def test_the_json_has_every_number_and_is_json(report):
     assert content["skipped"] == [{"env": "Pendulum-v1", "algo": "dqn", "reason": "cannot act <there>"}]
 
 
+def report_of(records, folder):
+    for record in records:
+        Store(str(folder)).write_json(f"runs/{record['run']['key']}.json", record)
+    write_report(str(folder), {})
+    return (folder / "report" / "report.md").read_text()
+
+
+def test_algorithms_that_ran_in_one_environment_each_are_not_averaged(tmp_path):
+    pairs = (("CartPole-v1", "udrl"), ("Acrobot-v1", "ppo"), ("Pendulum-v1", "sac"))
+    text = report_of([record_of(env, algo, 0, [10, 20, 30, 40]) for env, algo in pairs], tmp_path)
+    assert "interquartile mean of normalised scores" not in text
+    assert all(f"## {env}" in text for env, _ in pairs)
+
+
+def test_commands_of_0_have_no_relative_error(tmp_path):
+    record = record_of("FrozenLake-v1", "udrl", 0, [0, 0, 0, 0])
+    record["calibration"] = [{"desired_return": 0.0, "desired_horizon": 9.0, "mean_return": 0.0, "std_return": 0.0}]
+    assert "| udrl |" in report_of([record], tmp_path)
+
+
+def test_environments_whose_names_differ_in_a_sign_have_pictures_of_their_own(tmp_path):
+    records = [record_of(env, "udrl", 0, [10, 20, 30, 40], env_id="CartPole-v1") for env in ("Wind+", "Wind-")]
+    pictures = re.findall(r"\]\((.*?)\)", report_of(records, tmp_path))
+    assert len(set(pictures)) == len(pictures) >= 4
+    assert all((tmp_path / "report" / picture).exists() for picture in pictures)
+
+
 class Addresses(HTMLParser):
     """Whatever a page would load."""
 

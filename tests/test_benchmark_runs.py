@@ -137,6 +137,7 @@ def test_wrappers_and_arguments_of_environments_are_added_to_the_tuned_ones():
         ({"seeds": range(EVALUATION_SEED, EVALUATION_SEED + 1)}, "Evaluation uses those from 1000000 on"),
         ({"algos": ["udrl", "udrl"]}, "'udrl' is named twice"),
         ({"hyperparams": {"dqn": {"gamma": 1}}}, "--hyperparams are for 'dqn', which is none"),
+        ({"hyperparams": {"udrl": {"n_timesteps": 9}}}, "cannot change n_timesteps.*--timesteps"),
     ],
 )
 def test_a_plan_that_cannot_work_is_refused_with_advice(change, message):

@@ -49,6 +49,11 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in (folder / "runs").iterdir()}
 
 
+def test_no_jobs_at_all_are_refused_before_anything_is_run():
+    with pytest.raises(ValueError, match="jobs=0"):
+        Engine(jobs=0)
+
+
 def test_each_run_leaves_one_small_file(finished):
     files = list((finished / "runs").iterdir())
     assert len(files) == 8

@@ -222,6 +222,14 @@ def test_udrl_is_calibrated_on_what_it_has_seen():
     assert 0 <= asked[0] < asked[-1] <= 20
 
 
+def test_a_run_in_which_no_episode_ended_has_nothing_to_be_calibrated_on():
+    runs, _ = dataclasses.replace(PLAN, algos=["udrl"], hyperparams={}, timesteps=8).runs()
+    with pytest.warns(UserWarning, match="Nothing is learned yet"):
+        record, _ = train(runs[0], nothing)
+    assert runs[0].calibrate
+    assert record["calibration"] == []
+
+
 def test_a_stopwatch_runs_one_phase_at_a_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])

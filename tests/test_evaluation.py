@@ -153,6 +153,21 @@ def test_the_callback_needs_no_normalisation_where_only_rewards_are_normalised()
     assert UDRL("MlpPolicy", env, learning_starts=20, seed=0).learn(50, callback).num_timesteps == 50
 
 
+def test_the_callback_goes_on_waiting_when_training_goes_on(monkeypatch):
+    pytest.importorskip("matplotlib")
+    from sb3_udrl.callbacks import CalibrationCallback
+
+    logged = []
+    monkeypatch.setattr(CalibrationCallback, "_log_calibration", lambda self: logged.append(self.num_timesteps))
+    callback = CalibrationCallback(CountdownEnv(10), [(5, 10)], eval_freq=30)
+    model = UDRL("MlpPolicy", CountdownEnv(10), learning_starts=20, seed=0)
+    for _ in range(5):
+        model.learn(20, callback, reset_num_timesteps=False)
+    assert logged == [30, 60, 90]
+    model.learn(40, callback)  # counts from zero again
+    assert logged == [30, 60, 90, 30]
+
+
 def test_the_callback_refuses_what_cannot_work_before_training():
     pytest.importorskip("matplotlib")
     from sb3_udrl.callbacks import CalibrationCallback

@@ -27,6 +27,29 @@ def test_too_few_steps_for_an_iteration_are_said_before_anything_is_written(tmp_
     assert out.read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{n_envs: 8}", "n_envs=8 for CartPole-v1"),
+        ("{learning_starts: 1000}", "learning_starts=1000 for CartPole-v1.*'episode'"),
+        ("{train_freq: [100, step]}", r"train_freq=\[100, 'step'\]"),
+    ],
+)
+def test_what_cannot_be_cut_into_iterations_is_not_trained(settings, message, tmp_path, monkeypatch):
+    pytest.importorskip("rl_zoo3")
+    path, out = tmp_path / "mine.yml", tmp_path / "results.jsonl"
+    path.write_text(f"CartPole-v1: {settings}")
+    arguments = ["historic", "--conf-file", str(path), "--command", "20", "20", "--out", str(out), "--env"]
+    monkeypatch.setattr(historic, "run", lambda *settings: pytest.fail("it was run"))
+    monkeypatch.setattr("sys.argv", [*arguments, "CartPole-v1"])
+    with pytest.raises(SystemExit, match=message):
+        historic.main()
+    monkeypatch.setattr("sys.argv", [*arguments, "Acrobot-v1"])
+    with pytest.raises(SystemExit, match="no entry for Acrobot-v1, only for CartPole-v1"):
+        historic.main()
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_a_historic_system_is_trained_through_the_zoo_and_not_twice(tmp_path, monkeypatch, capsys):
     pytest.importorskip("rl_zoo3")

@@ -1,8 +1,12 @@
-"""The curves of the README's results have something to be compared with."""
+"""The curves of the README's results have something to be compared with, and no finished run is lost or repeated."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
 
+from sb3_udrl.benchmark import learning_curve
 from sb3_udrl.benchmark.learning_curve import RandomActions, evaluate, run
 
 
@@ -22,3 +26,31 @@ def test_the_end_of_training_is_evaluated_whatever_lies_between_evaluations(eval
         result = run(settings)
     assert [point[0] for point in result["curve"]] == steps
     assert result["final"] == result["curve"][-1][1]
+
+
+def test_what_is_finished_is_kept_when_another_run_fails_and_told_apart_from_other_settings(
+    tmp_path, monkeypatch, capsys
+):
+    ran = []
+
+    def fake_run(settings):
+        ran.append(settings["seed"])
+        if settings["seed"] == 0 and ran.count(0) == 1:
+            raise RuntimeError("no memory")
+        return {**settings, "curve": [(10, 100.0 * settings["seed"], 1.0)], "final": 100.0 * settings["seed"]}
+
+    out = tmp_path / "results.jsonl"
+    other = {"env": "Pendulum-v1", "n_envs": 1, "timesteps": 5, "eval_freq": 5, "arguments": {}}
+    out.write_text(json.dumps({**other, "seed": 0, "curve": [(5, -900.0, 1.0)], "final": -900.0}) + "\n")
+    monkeypatch.setattr(learning_curve, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(learning_curve, "run", fake_run)
+    monkeypatch.setattr("sys.argv", ["learning_curve", "--seeds", "0", "1", "2", "--out", str(out)])
+    with pytest.raises(SystemExit, match="1 runs are not finished"):
+        learning_curve.main()
+    output = capsys.readouterr()
+    assert "Seed 0 failed: RuntimeError: no memory" in output.err
+    assert "mean 150.0, worst 100.0" in output.out
+    learning_curve.main()
+    assert "mean 100.0, worst 0.0" in capsys.readouterr().out
+    assert sorted(ran) == [0, 0, 1, 2]
+    assert len(out.read_text().splitlines()) == 4

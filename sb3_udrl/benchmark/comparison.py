@@ -115,6 +115,8 @@ def common(environments: Sequence[Environment]) -> tuple[list[Environment], list
         for line in environment.lines:
             ran.setdefault(line.algo, []).append(environment.name)
     algos = [algo for algo, names in ran.items() if 2 * len(names) >= len(environments)]
+    if not algos:
+        return [], []
     shared = [env for env in environments if env.learned and all(env.name in ran[algo] for algo in algos)]
     return shared, algos
 

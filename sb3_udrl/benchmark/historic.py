@@ -18,14 +18,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_udrl import UDRL
-from sb3_udrl.benchmark.provenance import provenance
+from sb3_udrl.benchmark.provenance import git_revision, provenance
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED
 from sb3_udrl.evaluation import evaluate_command
+from sb3_udrl.zoo.hyperparams import config_file
 
 N_EVAL_EPISODES = 100
+
+
+def check(configuration: str, env_id: str) -> None:
+    """
+    :param configuration: name or path of a configuration file
+    :param env_id: an environment
+    :raises ValueError: when its runs could not be cut into iterations afterwards
+    """
+    path = Path(configuration) if Path(configuration).is_file() else config_file(configuration)
+    entries = yaml.safe_load(path.read_text())
+    settings = entries.get(env_id, entries.get("default"))
+    if settings is None:
+        raise ValueError(f"{path} has no entry for {env_id}, only for {', '.join(entries)}.")
+    n_envs = settings.get("n_envs", 1)
+    if n_envs != 1:
+        raise ValueError(f"{path} has n_envs={n_envs} for {env_id}: iterations are told apart with n_envs=1 only.")
+    for name in ("learning_starts", "train_freq"):
+        value = settings.get(name, [1, "episode"])
+        if not (isinstance(value, list) and value[-1] == "episode"):
+            raise ValueError(f"{path} has {name}={value} for {env_id}: use [number, 'episode'].")
 
 
 def train(configuration: str, env_id: str, seed: int, timesteps: int | None, folder: Path) -> Path:
@@ -71,6 +93,8 @@ def run(configuration: str, env_id: str, seed: int, timesteps: int | None, comma
     :param command: (desired_return, desired_horizon) to evaluate under, beside the model's own
     :return: the result, as it goes to the file
     """
+    git_revision.cache_clear()  # each seed is trained by a process of its own
+    origin = provenance()  # now: the checkout may change while it trains
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = train(configuration, env_id, seed, timesteps, Path(folder))
@@ -99,7 +123,7 @@ def run(configuration: str, env_id: str, seed: int, timesteps: int | None, comma
         "evaluations": evaluations,
         "training": training,
         "seconds": round(seconds),
-        **provenance(),
+        **origin,
     }
 
 
@@ -140,18 +164,25 @@ def main() -> None:
     args = parser.parse_args()
     if Path(args.conf_file).is_file():
         args.conf_file = str(Path(args.conf_file).resolve())  # it is read in another folder
+    try:
+        check(args.conf_file, args.env)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.touch()
-    results = [json.loads(line) for line in args.out.read_text().splitlines()]
-    keys = ("configuration", "env", "seed", "asked_timesteps")
+    keys = ("configuration", "env", "asked_timesteps")
     asked = [round(number, 2) for number in args.command]  # as results have it
-    done = [(*map(result.get, keys), asked_command(result)) for result in results]
+    results = {
+        result["seed"]: result
+        for result in map(json.loads, args.out.read_text().splitlines())
+        if (*map(result.get, keys), asked_command(result)) == (args.conf_file, args.env, args.timesteps, asked)
+    }
     for seed in args.seeds:
-        if (args.conf_file, args.env, seed, args.timesteps, asked) not in done:
-            results.append(run(args.conf_file, args.env, seed, args.timesteps, args.command))
+        if seed not in results:
+            results[seed] = run(args.conf_file, args.env, seed, args.timesteps, args.command)
             with args.out.open("a") as file:
-                file.write(json.dumps(results[-1]) + "\n")
-    report(results)
+                file.write(json.dumps(results[seed]) + "\n")
+    report([results[seed] for seed in args.seeds])
 
 
 if __name__ == "__main__":

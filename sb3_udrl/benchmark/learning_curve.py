@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -100,6 +101,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     :param settings: ``env``, ``seed``, ``n_envs``, ``timesteps``, ``eval_freq``, and ``arguments`` of UDRL
     :return: the result, as it goes to the file
     """
+    origin = provenance()  # now: the checkout may change while it trains
     th.set_num_threads(1)
     env_id, seed = settings["env"], settings["seed"]
     env = make_vec_env(env_id, 20, seed=EVALUATION_SEED)
@@ -120,7 +122,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
             for name, parameter in inspect.signature(UDRL).parameters.items()
             if parameter.default is not inspect.Parameter.empty
         },
-        **provenance(),
+        **origin,
     }
     if env_id in SOLVED:
         result["first_solved"] = min((steps for steps, mean, _ in curve.points if mean >= SOLVED[env_id]), default=None)
@@ -142,13 +144,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return sorted((json.loads(line) for line in path.read_text().splitlines()), key=lambda result: result["seed"])
 
 
-def report(path: Path) -> None:
+def report(results: list[dict[str, Any]]) -> None:
     """
-    Print what a results file says.
-
-    :param path: the file
+    :param results: what :func:`run` returned, with the same settings but for the seed
     """
-    results = read_results(path)
     print("| seed | steps to solve | first evaluation | best | at the end | error of commands |\n" + "|---" * 6 + "|")
     for result in results:
         returns = [mean for _, mean, _ in result["curve"]]
@@ -171,18 +170,17 @@ def report(path: Path) -> None:
         print(f"Error of commands: median {100 * np.median(errors):.1f} %, worst {100 * max(errors):.1f} %")
 
 
-def draw(path: Path, figure_path: Path) -> None:
+def draw(results: list[dict[str, Any]], figure_path: Path) -> None:
     """
     Draw learning curves and calibration, one line for each seed.
 
-    :param path: a results file
+    :param results: what :func:`run` returned, with the same settings but for the seed
     :param figure_path: where the picture goes
     """
     from matplotlib import pyplot as plt  # optional
 
     from sb3_udrl.plotting import plot_calibration
 
-    results = read_results(path)
     calibration = [record for result in results for record in result.get("calibration", [])]
     figure, axes = plt.subplots(1, 2 if calibration else 1, figsize=(9, 4.2), layout="constrained", squeeze=False)
     left = axes[0, 0]
@@ -218,17 +216,31 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     keys = ("env", "n_envs", "timesteps", "eval_freq", "arguments")
     wanted = [{"seed": seed, **{key: getattr(args, key) for key in keys}} for seed in args.seeds]
-    done = [{key: row[key] for key in wanted[0]} for row in read_results(args.out)] if args.out.exists() else []
-    todo = [settings for settings in wanted if settings not in done]
+    args.out.touch()
+
+    def finished() -> list[dict[str, Any]]:
+        return [row for row in read_results(args.out) if {key: row[key] for key in wanted[0]} in wanted]
+
+    done = [row["seed"] for row in finished()]
+    todo = [settings for settings in wanted if settings["seed"] not in done]
+    failed = 0
     with ProcessPoolExecutor(args.jobs) as pool, args.out.open("a") as file:
-        jobs = [pool.submit(run, settings) for settings in todo]
+        jobs = {pool.submit(run, settings): settings["seed"] for settings in todo}
         for number, job in enumerate(as_completed(jobs), 1):
-            file.write(json.dumps(job.result()) + "\n")
-            file.flush()
+            try:
+                file.write(json.dumps(job.result()) + "\n")
+                file.flush()
+            except Exception as error:  # one run's failure is no other's
+                print(f"Seed {jobs[job]} failed: {type(error).__name__}: {error}", file=sys.stderr)
+                failed += 1
             print(f"{number} of {len(todo)} runs finished", flush=True)
-    report(args.out)
-    if args.figure is not None:
-        draw(args.out, args.figure)
+    results = finished()
+    if results:
+        report(results)
+        if args.figure is not None:
+            draw(results, args.figure)
+    if failed:
+        sys.exit(f"{failed} runs are not finished: the same command runs them again.")
 
 
 if __name__ == "__main__":

@@ -74,16 +74,18 @@ def write_report(url: str, thresholds: dict[str, float]) -> str:
         raise ValueError(f"There are no finished runs in {url}: make some with python -m sb3_udrl.benchmark run ...")
     environments = compare(records, thresholds)
     shared, algos = common(environments)
-    pictures = [
-        Picture(file_name(name), title, picture(figure, "svg"), picture(figure, "png"))
-        for name, title, figure in draw_all(environments, shared, algos)
-    ]
+    pictures: dict[str, Picture] = {}
+    for name, title, figure in draw_all(environments, shared, algos):
+        file = file_name(name)
+        while file in [image.name for image in pictures.values()]:
+            file += "-"  # the files of "Wind+" and "Wind-" would have the same name
+        pictures[name] = Picture(file, title, picture(figure, "svg"), picture(figure, "png"))
     content = content_of(results, records, environments, shared, algos, pictures)
     loader = jinja2.PackageLoader("sb3_udrl.benchmark")
     pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     texts = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     store = results.store
-    for image in pictures:
+    for image in pictures.values():
         store.write(f"report/{image.name}.svg", image.svg)
         store.write(f"report/{image.name}.png", image.png)
     store.write("report/report.json", json.dumps(report_json(results, environments, shared, algos), indent=1).encode())
@@ -98,10 +100,9 @@ def content_of(
     environments: Sequence[Environment],
     shared: Sequence[Environment],
     algos: Sequence[str],
-    pictures: Sequence[Picture],
+    pictures: dict[str, Picture],
 ) -> dict[str, Any]:
     """:return: what the templates show"""
-    by_name = {image.name: image for image in pictures}
     return {
         "sections": [
             {
@@ -109,16 +110,16 @@ def content_of(
                 "scores": scores_table(env),
                 "speed": speed_table(env),
                 "improvement": improvement_table([env], [line.algo for line in env.lines]),
-                "pictures": [by_name[file_name(f"{kind}-{env.name}")] for kind in ("scores", "curves")],
+                "pictures": [pictures[f"{kind}-{env.name}"] for kind in ("scores", "curves")],
                 "budget": budget_note(env),
             }
             for env in environments
         ],
         "overview": overview_table(environments) if len(environments) > 1 else None,
-        "overview_picture": by_name.get("overview"),
+        "overview_picture": pictures.get("overview"),
         "overall": overall_table(shared, algos) if len(shared) > 1 else None,
         "overall_improvement": improvement_table(environments, algos) if len(environments) > 1 else None,
-        "overall_picture": by_name.get("overall"),
+        "overall_picture": pictures.get("overall"),
         "shared": shared,
         "skipped": results.skipped(),
         "failures": results.failures(),
@@ -190,8 +191,11 @@ def scores_table(env: Environment) -> Table:
 
 
 def obedience_text(line: Line) -> str:
-    """:return: by how much commands were missed, or nothing where nobody asked"""
-    errors = [100 * mean_absolute_error(run["calibration"]) for run in line.records if "calibration" in run]
+    """:return: by how much commands were missed, or nothing where nobody asked for other than 0"""
+    asked = [
+        run["calibration"] for run in line.records if any(one["desired_return"] for one in run.get("calibration", []))
+    ]
+    errors = [100 * mean_absolute_error(calibration) for calibration in asked]
     return f"{np.median(errors):.1f} %, {max(errors):.1f} %" if errors else ""
 
 

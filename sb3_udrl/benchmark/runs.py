@@ -203,6 +203,8 @@ class Plan:
             raise ValueError(
                 f"--hyperparams are for {unknown[0]!r}, which is none of the algorithms: {', '.join(labels)}."
             )
+        if any("n_timesteps" in changes for changes in self.hyperparams.values()):
+            raise ValueError("--hyperparams cannot change n_timesteps, which is the same for all: use --timesteps.")
 
 
 def import_modules(names: Iterable[str]) -> None:

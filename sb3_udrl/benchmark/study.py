@@ -33,6 +33,7 @@ class Engine:
     :param device: where the networks run
     :param save_models: whether to keep the models
     :param tensorboard: whether to log for TensorBoard
+    :raises ValueError: when ``jobs`` is 0
     """
 
     backend: str = "loky"
@@ -40,6 +41,10 @@ class Engine:
     device: str = "cpu"
     save_models: bool = False
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.jobs == 0:
+            raise ValueError("jobs=0: use a number of runs at a time, or -1 for one for each CPU.")
 
 
 def run_study(plan: Plan, url: str, engine: Engine) -> dict[str, str]:

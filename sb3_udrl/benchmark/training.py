@@ -243,8 +243,10 @@ def calibration(run: Run, model: UDRL, env: VecEnv) -> list[dict[str, float]]:
     :param run: the run
     :param model: its model
     :param env: environments to evaluate in
-    :return: commanded and achieved returns
+    :return: commanded and achieved returns; none where nothing was seen to ask for, since no episode has ended
     """
+    if len(model.replay_buffer) == 0:
+        return []
     commands = CARTPOLE_COMMANDS
     if run.env_id != "CartPole-v1":
         returns = model.replay_buffer.returns
