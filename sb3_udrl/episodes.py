@@ -132,16 +132,17 @@ class EpisodeAccumulator:
         :param infos: as returned by ``VecEnv.step``; ``"TimeLimit.truncated"`` tells truncation
         :return: the episodes that ended with this step, by index of their environment
         """
-        # A copy, since these arrays are not ours; one per step, not per env
-        arrays = {key: np.array(values) for key, values in observation_dict(observations).items()}
-        actions = np.array(actions)
+        arrays = observation_dict(observations)
         # DummyVecEnv rounds rewards to float32, SubprocVecEnv does not
         rewards = np.asarray(rewards, dtype=np.float32)
         self.return_so_far += rewards
         self.steps_so_far += 1
         finished = {}
         for i, steps in enumerate(self._steps):
-            steps.append(({key: values[i] for key, values in arrays.items()}, actions[i], rewards[i]))
+            # Copies, since these arrays are not ours; one for each env, so that a long episode keeps no others' alive
+            steps.append(
+                ({key: np.array(values[i]) for key, values in arrays.items()}, np.array(actions[i]), rewards[i])
+            )
             if dones[i]:
                 if self._seen_from_start[i]:
                     truncated = bool(infos[i].get("TimeLimit.truncated", False))

@@ -349,12 +349,14 @@ class UDRL(BaseAlgorithm):
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
-        Seed Python, NumPy, torch, the action space, the env, and our own generator for commands and batches.
+        Seed Python, NumPy, torch, the action space, the env, and our own generators.
 
         :param seed: the seed; None for a random one
         """
         super().set_random_seed(seed)
         self._rng = np.random.default_rng(seed)
+        # Gymnasium seeds the action space likewise: in step with it, durations of random actions would depend on them
+        self._warm_up_rng = np.random.default_rng(None if seed is None else [seed, 1])
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """
@@ -569,7 +571,7 @@ class UDRL(BaseAlgorithm):
             asked = np.array([command or Command(0.0, 1.0) for command in progress.commands])
             remaining = count_down(asked, progress.return_so_far, progress.steps_so_far)
             actions = self.policy.act(self._last_obs, remaining)
-        actions = self._warm_up.replace(actions, random, self._random_actions, starts, self._rng)
+        actions = self._warm_up.replace(actions, random, self._random_actions, starts, self._warm_up_rng)
         if self.exploration_eps > 0 and not random.all():
             eps = LinearSchedule(self.exploration_eps, 0.0, self.exploration_fraction)(self._current_progress_remaining)
             chosen = self._rng.random(self.n_envs) < eps
@@ -808,6 +810,7 @@ class UDRL(BaseAlgorithm):
         return [
             *super()._excluded_save_params(),
             "_rng",
+            "_warm_up_rng",
             "_episodes",
             "_warm_up",
             "_exploration",

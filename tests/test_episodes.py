@@ -1,5 +1,7 @@
 """Steps become episodes, none is lost, and nothing that is wrong gets in."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
@@ -135,3 +137,17 @@ def test_episodes_are_ranked_by_return_then_shorter_then_older():
     returns = np.array([1.0, 5.0, 5.0, 5.0, 2.0])
     lengths = np.array([9, 4, 3, 3, 1])
     assert rank_episodes(returns, lengths).tolist() == [2, 3, 1, 4, 0]
+
+
+def test_a_long_episode_does_not_keep_alive_what_was_seen_in_other_envs():
+    n_envs, n_steps, size = 16, 200, 1000
+    accumulator = EpisodeAccumulator(n_envs)
+    accumulator.reset()
+    dones = np.arange(n_envs) > 0  # all episodes end with their first step, but for one
+    tracemalloc.start()
+    for _ in range(n_steps):
+        observations, zeros = np.zeros((n_envs, size), np.uint8), np.zeros(n_envs)
+        accumulator.add(observations, zeros, zeros, dones, [{}] * n_envs)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert n_steps * size < held < 3 * n_steps * size

@@ -196,6 +196,24 @@ def test_random_actions_before_the_first_update_are_held_for_as_long_as_they_sho
     assert len(done) / n_drawn == pytest.approx(mean_length, rel=0.1)
 
 
+def test_how_long_a_random_action_is_held_does_not_depend_on_which_it_is():
+    done = []
+
+    class RecordingEnv(CountdownEnv):
+        def step(self, action):
+            done.append(int(action))
+            return super().step(action)
+
+    env = RecordingEnv(20_000)
+    env.action_space = spaces.Discrete(2)
+    make_model(env, learning_starts=20_000, warm_up_duration=9, seed=100).learn(20_000)
+    ends = np.flatnonzero(np.diff(done)) + 1
+    stretches = np.split(np.array(done), ends)
+    means = [np.mean([len(stretch) for stretch in stretches if stretch[0] == action]) for action in (0, 1)]
+    # Two actions of 5 steps on average, since every other one is the same again
+    assert means == pytest.approx([10, 10], rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("fraction", "hopes"), [(None, [0.9, 0.9, 0.9]), (1.0, [0.8, 0.7, 0.5]), (0.5, [0.7, 0.5, 0.5])], ids=str
 )
