@@ -146,6 +146,8 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 def report(results: list[dict[str, Any]]) -> None:
     """
+    Print what came of them.
+
     :param results: what :func:`run` returned, with the same settings but for the seed
     """
     print("| seed | steps to solve | first evaluation | best | at the end | error of commands |\n" + "|---" * 6 + "|")
