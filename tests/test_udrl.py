@@ -180,35 +180,32 @@ def test_random_actions_become_rarer_until_there_are_none(duration, fraction):
     assert (returns[400:] == 10).all()
 
 
+class RecordingEnv(CountdownEnv):
+    """Remembers which actions were done."""
+
+    def __init__(self, length, action_space):
+        super().__init__(length)
+        self.action_space = action_space
+        self.done = []
+
+    def step(self, action):
+        self.done.append(float(action))
+        return super().step(action)
+
+
 @pytest.mark.parametrize(("duration", "mean_length"), [(1, 1.0), (9, 5.0)])
 def test_random_actions_before_the_first_update_are_held_for_as_long_as_they_should(duration, mean_length):
-    done = []
-
-    class RecordingEnv(CountdownEnv):
-        def step(self, action):
-            done.append(float(action))
-            return super().step(action)
-
-    env = RecordingEnv(500)
-    env.action_space = spaces.Box(-1, 1, ())  # so that no two in a row are equal by chance
+    env = RecordingEnv(500, spaces.Box(-1, 1, ()))  # so that no two in a row are equal by chance
     make_model(env, learning_starts=10_000, warm_up_duration=duration).learn(5000)
-    n_drawn = 1 + np.count_nonzero(np.diff(done))
-    assert len(done) / n_drawn == pytest.approx(mean_length, rel=0.1)
+    n_drawn = 1 + np.count_nonzero(np.diff(env.done))
+    assert len(env.done) / n_drawn == pytest.approx(mean_length, rel=0.1)
 
 
 def test_how_long_a_random_action_is_held_does_not_depend_on_which_it_is():
-    done = []
-
-    class RecordingEnv(CountdownEnv):
-        def step(self, action):
-            done.append(int(action))
-            return super().step(action)
-
-    env = RecordingEnv(20_000)
-    env.action_space = spaces.Discrete(2)
+    env = RecordingEnv(20_000, spaces.Discrete(2))
     make_model(env, learning_starts=20_000, warm_up_duration=9, seed=100).learn(20_000)
-    ends = np.flatnonzero(np.diff(done)) + 1
-    stretches = np.split(np.array(done), ends)
+    ends = np.flatnonzero(np.diff(env.done)) + 1
+    stretches = np.split(np.array(env.done), ends)
     means = [np.mean([len(stretch) for stretch in stretches if stretch[0] == action]) for action in (0, 1)]
     # Two actions of 5 steps on average, since every other one is the same again
     assert means == pytest.approx([10, 10], rel=0.1)

@@ -144,6 +144,15 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return sorted((json.loads(line) for line in path.read_text().splitlines()), key=lambda result: result["seed"])
 
 
+def finished(path: Path, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    :param path: a results file, which may hold runs with other settings, too
+    :param wanted: settings of runs
+    :return: the results of those that are in it, by seed
+    """
+    return [result for result in read_results(path) if {key: result[key] for key in wanted[0]} in wanted]
+
+
 def report(results: list[dict[str, Any]]) -> None:
     """
     Print what came of them.
@@ -219,11 +228,7 @@ def main() -> None:
     keys = ("env", "n_envs", "timesteps", "eval_freq", "arguments")
     wanted = [{"seed": seed, **{key: getattr(args, key) for key in keys}} for seed in args.seeds]
     args.out.touch()
-
-    def finished() -> list[dict[str, Any]]:
-        return [row for row in read_results(args.out) if {key: row[key] for key in wanted[0]} in wanted]
-
-    done = [row["seed"] for row in finished()]
+    done = [result["seed"] for result in finished(args.out, wanted)]
     todo = [settings for settings in wanted if settings["seed"] not in done]
     failed = 0
     with ProcessPoolExecutor(args.jobs) as pool, args.out.open("a") as file:
@@ -236,7 +241,7 @@ def main() -> None:
                 print(f"Seed {jobs[job]} failed: {type(error).__name__}: {error}", file=sys.stderr)
                 failed += 1
             print(f"{number} of {len(todo)} runs finished", flush=True)
-    results = finished()
+    results = finished(args.out, wanted)
     if results:
         report(results)
         if args.figure is not None:
