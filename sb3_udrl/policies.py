@@ -87,9 +87,6 @@ class UDRLPolicy(BasePolicy):
         Can't Count on Luck"). Any value below 1 also lets n-step returns go on with what is to be *hoped for*, not the
         mean (with ``hope_fraction`` of UDRL it fades): leave it at 1 where chance is the environment's doing, and not
         the agent's own. Needs ``relabeling="n_step"``; not looked at without an ``achievable_expectile``
-    :param bootstrap_expectile: with ``luck`` below 1, learn what is to be hoped for from n-step returns, that is from
-        what is to be hoped for after n steps, as this expectile (from .5, the mean; .7 is what was tried). None: from
-        the returns of whole segments, as the ``achievable_expectile``. Not looked at with all luck
     :param hindsight_fraction: share of each batch that is shown with the return that came (1912.02877 §2.2.1), and
         marked for the network: to the letter; the rest is relabeled. A command for less than is achievable is marked as
         well. With ``luck`` below 1 relabeled examples all stand for nearly as much as can be had, so commands for less
@@ -128,7 +125,6 @@ class UDRLPolicy(BasePolicy):
         horizon_scale: float | None = None,
         achievable_expectile: float | None = 0.97,
         luck: float = 1.0,
-        bootstrap_expectile: float | None = None,
         hindsight_fraction: float = 0.0,
         normalize_features: bool = True,
         dropout_rate: float = 0.25,
@@ -164,7 +160,6 @@ class UDRLPolicy(BasePolicy):
         self.horizon_scale = horizon_scale
         self.achievable_expectile = achievable_expectile
         self.luck = luck
-        self.bootstrap_expectile = bootstrap_expectile
         self.hindsight_fraction = hindsight_fraction
         self.normalize_features = normalize_features
         check_numbers(
@@ -175,7 +170,6 @@ class UDRLPolicy(BasePolicy):
             return_scale=return_scale,
             horizon_scale=horizon_scale,
             achievable_expectile=achievable_expectile,
-            bootstrap_expectile=bootstrap_expectile,
         )
         if not 0 <= dropout_rate < 1:
             raise ValueError(f"dropout_rate={dropout_rate} is a probability: use a value from 0 to below 1.")
@@ -222,12 +216,7 @@ class UDRLPolicy(BasePolicy):
         if self.achievable_expectile is not None:
             action_dim = get_flattened_obs_dim(self._modelled_space())
             self.achievable_return = AchievableReturn(
-                features_dim,
-                action_dim,
-                self.achievable_expectile,
-                self.luck,
-                self._hidden_layers("vf"),
-                self.bootstrap_expectile,
+                features_dim, action_dim, self.achievable_expectile, self.luck, self._hidden_layers("vf")
             )
         layer_class = self.command_layer_class
         if isinstance(layer_class, str):
@@ -288,7 +277,6 @@ class UDRLPolicy(BasePolicy):
             horizon_scale=self.horizon_scale,
             achievable_expectile=self.achievable_expectile,
             luck=self.luck,
-            bootstrap_expectile=self.bootstrap_expectile,
             hindsight_fraction=self.hindsight_fraction,
             normalize_features=self.normalize_features,
             dropout_rate=self.dropout_rate,
@@ -377,7 +365,7 @@ class UDRLPolicy(BasePolicy):
             return ActionEvaluation(log_prob, distribution.entropy(), zeros, zeros.bool(), zeros)
         returns, horizons = commands.unbind(dim=1)
         estimates = self.achievable_return(features, commands)
-        relabeled, came, luck_loss = returns, returns, th.zeros_like(returns)
+        relabeled, luck_loss = returns, th.zeros_like(returns)
         if n_step is not None:
             came = self._n_step_returns(self.achievable_return, n_step, returns)
             inputs = preprocess_obs(actions, self._modelled_space())
@@ -391,7 +379,7 @@ class UDRLPolicy(BasePolicy):
             distribution.entropy(),
             (relabeled - estimates.expected).detach(),
             to_the_letter,
-            self.achievable_return.loss(estimates, relabeled, returns, came) + luck_loss,
+            self.achievable_return.loss(estimates, relabeled, returns) + luck_loss,
         )
 
     @th.no_grad()

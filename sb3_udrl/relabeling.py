@@ -33,8 +33,8 @@ class NStepRelabeling(Relabeling):
 
     What came after n steps was the doing of later actions, and luck. With an estimate in its place an example tells
     how much *this* action, and the next few, are worth (2205.15967, "You Can't Count on Luck", makes the same case).
-    It is learned from whole segments, and is their mean, or with less ``luck`` a high expectile, what is to be hoped
-    for; or with a ``bootstrap_expectile`` from n-step returns (:class:`sb3_udrl.torch_layers.AchievableReturn`).
+    It is learned from whole segments, not from its own estimates, and is their mean, or with less ``luck`` a high
+    expectile, what is to be hoped for (:class:`sb3_udrl.torch_layers.AchievableReturn`).
 
     n is log-uniform up to the horizon, rounded up, so that it is at least 2 where the horizon is. All scales count
     alike: nothing needs to be chosen, and short stretches before an end, from which commands for little are learned,

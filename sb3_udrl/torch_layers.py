@@ -9,9 +9,6 @@ import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
-MEAN = 0.5
-"""The expectile that is the mean."""
-
 
 class CommandScaling(nn.Module):
     """
@@ -188,47 +185,26 @@ class AchievableReturn(nn.Module):
     an action changes, not for how good the state already was (learned in-distribution returns as commands: 2506.08463).
     Beside it stands what is to be expected, the mean, so that a command can be compared with it, and the value with
     which n-step returns go on. With all luck that is the same mean. With less it is what is to be *hoped for*, the high
-    expectile of what came: as long as most attempts fail, on average the best is not to try. Later in training
+    expectile of what came: as long as most attempts fail, on average the best is not to try (2110.06169 bootstraps with
+    an expectile as well; this one is learned from what came, so it promises nothing that never was). Later in training
     ``hope``, which expectile that is, may fall to the mean: who hopes does not see what is risky.
-
-    What came is learned from whole segments, so it promises nothing that never was. Or from n-step returns: what came
-    within n steps, and the value after them. So a value is learned from values of shorter horizons, never from itself,
-    and does not run away (fixed-horizon temporal-difference learning, 1909.03906); the luck of all later actions is
-    averaged out, so that values of long horizons are no noisier than others. Hope adds up then, from one value to the
-    next, so a lower expectile does (.7 to .9 in 2110.06169, which bootstraps likewise, but without horizons).
 
     :param features_dim: size F of the features
     :param action_dim: size A of an action as a network input
     :param expectile: which expectile counts as achievable, between 0 and 1 (.5 is the mean)
     :param luck: as in :class:`sb3_udrl.policies.UDRLPolicy`
     :param net_arch: sizes of the hidden layers
-    :param bootstrap_expectile: as in :class:`sb3_udrl.policies.UDRLPolicy`
-    :raises ValueError: when an expectile or ``luck`` is out of range
+    :raises ValueError: when ``expectile`` or ``luck`` is out of range
     """
 
-    def __init__(
-        self,
-        features_dim: int,
-        action_dim: int,
-        expectile: float,
-        luck: float,
-        net_arch: list[int],
-        bootstrap_expectile: float | None = None,
-    ) -> None:
+    def __init__(self, features_dim: int, action_dim: int, expectile: float, luck: float, net_arch: list[int]) -> None:
         super().__init__()
         if not 0 < expectile < 1:
             raise ValueError(f"achievable_expectile={expectile} must lie between 0 and 1, or be None to clip nothing.")
         if not 0 < luck <= 1:
             raise ValueError(f"luck={luck} is a share: it must lie above 0, up to 1 for all of it.")
-        if bootstrap_expectile is not None and not MEAN <= bootstrap_expectile < 1:
-            raise ValueError(
-                f"bootstrap_expectile={bootstrap_expectile} says how much is hoped for: use a value from {MEAN}, the "
-                "mean, to below 1, or None to learn from whole segments."
-            )
         self.expectile = expectile
-        self.bootstraps = bootstrap_expectile is not None
-        self.first_hope = expectile if bootstrap_expectile is None else bootstrap_expectile
-        self.hope = self.first_hope
+        self.hope = expectile
         self.luck = luck
         # Less luck leaves smaller differences, so smaller ones count
         self.smallest_room = 0.1 * luck
@@ -272,19 +248,18 @@ class AchievableReturn(nn.Module):
         loss = 0.5 * (came - value - advantages).square()
         return th.lerp(value + advantages.detach(), came, self.luck), loss
 
-    def loss(self, estimates: ReturnEstimates, relabeled: th.Tensor, returns: th.Tensor, came: th.Tensor) -> th.Tensor:
+    def loss(self, estimates: ReturnEstimates, relabeled: th.Tensor, returns: th.Tensor) -> th.Tensor:
         """
         :param estimates: for the states and horizons of examples, each of shape (B,)
         :param relabeled: the scaled returns they are examples for, shape (B,)
-        :param returns: the scaled returns of their segments, shape (B,)
-        :param came: their n-step returns, shape (B,)
+        :param returns: the scaled returns that came, shape (B,)
         :return: the loss of each, shape (B,)
         """
         loss = _expectile_loss(relabeled - estimates.achievable, self.expectile)
         if self.luck == 1:  # what examples stand for is what came, on average
             return loss + 0.5 * (returns - estimates.expected).square()
         loss = loss + 0.5 * (relabeled - estimates.expected).square()
-        return loss + _expectile_loss((came if self.bootstraps else returns) - estimates.value, self.hope)
+        return loss + _expectile_loss(returns - estimates.value, self.hope)
 
 
 def _expectile_loss(error: th.Tensor, expectile: float) -> th.Tensor:

@@ -43,7 +43,6 @@ from sb3_udrl.retention import RETENTIONS, Retention
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.schedules import TRAINING_SCHEDULES, FixedSteps, TrainingSchedule
 from sb3_udrl.segments import SEGMENTS, Segments, TrailingSegments
-from sb3_udrl.torch_layers import MEAN
 from sb3_udrl.variants import resolve_variant
 from sb3_udrl.weighting import WEIGHTINGS, Weighting
 from sb3_udrl.wrappers import check_progress_is_not_normalized, split_progress, strip_progress_space
@@ -697,7 +696,7 @@ class UDRL(BaseAlgorithm):
     def _update_hope(self) -> None:
         achievable_return = self.policy.achievable_return
         if achievable_return is not None and self.hope_fraction is not None:
-            hope = LinearSchedule(achievable_return.first_hope, MEAN, self.hope_fraction)
+            hope = LinearSchedule(achievable_return.expectile, _MEAN, self.hope_fraction)
             achievable_return.hope = hope(self._current_progress_remaining)
 
     def _losses(self, batch: CommandBatch) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
@@ -892,6 +891,7 @@ class UDRL(BaseAlgorithm):
         return {**shapes, "action": self.action_space.shape}  # type: ignore[dict-item]
 
 
+_MEAN = 0.5  # the expectile that is the mean
 _EVEN_SHARE = 0.3  # of the weights, so that commands for little are not forgotten
 _MAX_WEIGHT = 20.0  # of one example, as in 1910.00177
 _N_PACE_EPISODES = 20  # that tell how returns are earned, from all over the buffer

@@ -31,8 +31,7 @@ NOT_THE_ALGORITHM = {
     *("observation_space", "action_space", "lr_schedule"),
     *("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_kwargs", "log_std_init"),
     "n_action_bins",  # none of them has Box actions
-    *("luck", "bootstrap_expectile", "hope_fraction", "hindsight_fraction"),
-    *("exploration_duration", "exploration_fraction"),
+    *("luck", "hope_fraction", "hindsight_fraction", "exploration_duration", "exploration_fraction"),
 }
 
 

@@ -94,27 +94,6 @@ def test_after_n_steps_the_value_takes_the_place_of_what_came():
     )
 
 
-def test_bootstrapped_values_learn_from_what_came_within_n_steps_and_the_value_after_them():
-    policy = make_policy(spaces.Discrete(2), dropout_rate=0.0, luck=0.5, bootstrap_expectile=0.5, return_scale=1.0)
-    observations, commands = th.rand(2, 3), th.tensor([[10.0, 5.0], [20.0, 6.0]])
-    policy.command_scaling.train()(commands)
-    policy.set_training_mode(False)
-    n_step = NStep(th.rand(2, 3), th.tensor([1.0, 2.0]), th.tensor([4.0, 3.0]), ended=th.tensor([False, True]))
-
-    def loss(bootstraps):
-        policy.achievable_return.bootstraps = bootstraps
-        return policy.evaluate_actions(observations, th.zeros(2), commands, n_step).achievable_loss
-
-    def value(observations, horizons):
-        scaled = policy.command_scaling(th.stack([commands[:, 0], horizons], dim=1))
-        return policy.achievable_return(policy._features(observations), scaled).value
-
-    came = th.stack([1.0 + value(n_step.observations, n_step.horizons)[0], commands[1, 0]])  # the second one has ended
-    before, returns = value(observations, commands[:, 1]), commands[:, 0]
-    expected = 0.5 * ((came - before).square() - (returns - before).square())
-    th.testing.assert_close(loss(True) - loss(False), expected)
-
-
 @pytest.mark.parametrize(("action_space", "n_action_bins"), EVERY_WAY_TO_ACT)
 def test_of_luck_only_its_share_counts_beside_what_an_action_brings_on_average(action_space, n_action_bins):
     def example_advantages(luck, better_luck=0.0):
@@ -377,7 +356,6 @@ def test_a_policy_saved_alone_keeps_its_command_and_all_its_settings(tmp_path, n
         return_scale=0.3,
         log_std_init=-0.5,
         luck=0.1,
-        bootstrap_expectile=0.7,
         hindsight_fraction=0.5,
         n_action_bins=n_action_bins,
     )

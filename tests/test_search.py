@@ -68,7 +68,6 @@ def test_all_variants_are_drawn(drawn):
     assert {kwargs["achievable_expectile"] is None for kwargs in policies} == {True, False}
     assert {arguments["relabeling"] for _, arguments in drawn} == {"n_step", "hindsight"}
     assert {kwargs["luck"] == 1 for kwargs in policies} == {True, False}
-    assert {kwargs["bootstrap_expectile"] is None for kwargs in policies} == {True, False}
     assert {kwargs["n_action_bins"] for kwargs in policies} == {None, 3, 5, 11}
     assert {arguments["advantage_temperature"] is None for _, arguments in drawn} == {True, False}
     assert {arguments["hope_fraction"] is None for _, arguments in drawn} == {True, False}

@@ -17,7 +17,6 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
@@ -215,9 +214,9 @@ def test_how_long_a_random_action_is_held_does_not_depend_on_which_it_is():
 @pytest.mark.parametrize(
     ("fraction", "hopes"), [(None, [0.9, 0.9, 0.9]), (1.0, [0.8, 0.7, 0.5]), (0.5, [0.7, 0.5, 0.5])], ids=str
 )
-@pytest.mark.parametrize("expectile", ["achievable_expectile", "bootstrap_expectile"])
-def test_hope_falls_to_the_mean(expectile, fraction, hopes):
-    model = make_model(CountdownEnv(10), hope_fraction=fraction, policy_kwargs={"luck": 0.5, expectile: 0.9})
+def test_hope_falls_to_the_mean(fraction, hopes):
+    kwargs = {"luck": 0.5, "achievable_expectile": 0.9}
+    model = make_model(CountdownEnv(10), hope_fraction=fraction, policy_kwargs=kwargs)
     assert model.policy.achievable_return.hope == 0.9
     hope_at = {}
 
@@ -227,27 +226,6 @@ def test_hope_falls_to_the_mean(expectile, fraction, hopes):
 
     model.learn(2000, callback=record)
     assert [hope_at[steps] for steps in (500, 1000, 2000)] == pytest.approx(hopes, abs=0.01)
-
-
-def test_bootstrapped_values_of_all_horizons_are_right():
-    kwargs = {"luck": 0.1, "bootstrap_expectile": 0.7, "net_arch": {"pi": [8], "vf": [64]}, "dropout_rate": 0.0}
-    model = make_model(
-        CountdownEnv(4),
-        learning_rate=LinearSchedule(1e-2, 1e-4, 1.0),
-        batch_size=128,
-        gradient_steps=0.5,
-        segments={"deadline": {"max_horizon": 8}},
-        policy_kwargs=kwargs,
-    ).learn(1000)
-    left, horizons = th.meshgrid(th.arange(1.0, 5.0), th.arange(1.0, 9.0), indexing="ij")
-    policy, scaling = model.policy, model.policy.command_scaling
-    with th.no_grad():
-        commands = scaling(th.stack([th.zeros(32), horizons.flatten()], dim=1))
-        value = policy.achievable_return(policy._features(left.reshape(32, 1)), commands).value
-    # Each of the steps that are left pays 1, whatever is done
-    th.testing.assert_close(
-        value / scaling.scale[0] + scaling.mean[0], th.minimum(left, horizons).flatten(), atol=0.5, rtol=0
-    )
 
 
 # ------------------------------------------------------------------ callbacks and logs
@@ -649,7 +627,6 @@ def test_values_that_are_not_finite_are_named_by_env_and_step_before_they_are_le
         ({"ent_coef": np.inf}, "ent_coef=inf"),
         ({"advantage_temperature": "1"}, "advantage_temperature='1' is not a number"),
         ({"policy_kwargs": {"luck": "1e-1"}}, "luck='1e-1' is not a number"),
-        ({"policy_kwargs": {"bootstrap_expectile": ".7"}}, "bootstrap_expectile='.7' is not a number"),
         ({"policy_kwargs": {"hindsight_fraction": "5e-1"}}, "hindsight_fraction='5e-1' is not a number"),
         ({"policy_kwargs": {"horizon_scale": "1e-2"}}, "horizon_scale='1e-2' is not a number"),
         ({"segments": 2.0}, "segments=2.0"),

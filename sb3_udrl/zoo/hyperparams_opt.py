@@ -66,8 +66,6 @@ def _suggest_commands(trial: optuna.Trial) -> None:
         relabeling = trial.suggest_categorical("relabeling", ["n_step", "hindsight"])
         if relabeling == "n_step" and trial.suggest_categorical("less_luck", [False, True]):
             trial.suggest_float("luck", 0.03, 0.5, log=True)
-            if trial.suggest_categorical("bootstraps", [False, True]):
-                trial.suggest_float("bootstrap_expectile", 0.5, 0.95)
             if trial.suggest_categorical("hope_fades", [False, True]):
                 trial.suggest_float("hope_fraction", 0.1, 1.0)
         if trial.suggest_categorical("weight_by_advantage", [True, False]):
@@ -123,7 +121,6 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "policy_kwargs": {
             "achievable_expectile": 1 - params["above_expectile"] if "above_expectile" in params else None,
             "luck": params.get("luck", 1.0),
-            "bootstrap_expectile": params.get("bootstrap_expectile"),
             "command_layer": params["command_layer"],
             "net_arch": NET_ARCHS[params["net_arch"]],
             "activation_fn": ACTIVATIONS[params["activation_fn"]],
