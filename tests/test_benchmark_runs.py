@@ -9,7 +9,7 @@ pytest.importorskip("rl_zoo3")
 
 from sb3_udrl.benchmark.runs import Plan
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED
-from sb3_udrl.benchmark.settings import find_algorithm, policy_for, tuned_settings
+from sb3_udrl.benchmark.settings import Algorithm, find_algorithm, policy_for, tuned_settings
 from sb3_udrl.benchmark.study import suitable
 from sb3_udrl.zoo.hyperparams import config_file
 
@@ -57,6 +57,23 @@ def test_where_nobody_tuned_an_algorithm_the_report_says_so():
     assert settings.hyperparams == {"policy": "MlpPolicy"}
     assert settings.source == "RL Zoo, ppo.yml, 'default' (nobody tuned it here)"
     assert settings.n_timesteps is None
+
+
+def test_settings_for_another_version_of_an_environment_come_before_those_for_any():
+    settings = tuned_settings(find_algorithm("ppo"), "Hopper-v5", {})
+    assert settings == tuned_settings(find_algorithm("ppo"), "Hopper-v4", {})
+    assert settings.source == "RL Zoo, ppo.yml, 'Hopper-v4'"
+    ours = tuned_settings(find_algorithm("udrl"), "Hopper-v4", {})
+    assert ours.source == "ours, udrl.yml, 'Hopper-v5'"
+
+
+def test_of_other_versions_the_newest_has_the_say(tmp_path):
+    config = tmp_path / "ppo.yml"
+    entries = {f"{name}-v{version}": {"seed": version} for name in ("Hopper", "HopperHard") for version in (2, 10, 3)}
+    config.write_text(yaml.safe_dump(entries))
+    settings = tuned_settings(Algorithm("ppo", "ppo", config), "Hopper-v5", {})
+    assert settings.source == "RL Zoo, ppo.yml, 'Hopper-v10'"
+    assert settings.hyperparams == {"seed": 10}
 
 
 def test_the_policy_follows_the_observations_where_nobody_tuned_it():

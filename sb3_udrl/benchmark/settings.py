@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import rl_zoo3
 import yaml
+from gymnasium.envs.registration import parse_env_id
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, get_wrapper_class
 
@@ -83,12 +85,14 @@ def tuned_settings(algorithm: Algorithm, env_id: str, env_settings: dict[str, An
     :param algorithm: an algorithm
     :param env_id: a registered environment
     :param env_settings: ``env_kwargs`` and ``env_wrapper``, as in the Zoo's files
-    :return: its settings; None where its own configuration has none. Algorithms of others that nobody has tuned for
-        this environment run with the defaults of their constructor, and so does UDRL with ``udrl_defaults``
+    :return: its settings, those for another version of the environment where there are none for this one; None where
+        its own configuration has none. Algorithms of others that nobody has tuned for this environment run with the
+        defaults of their constructor, and so does UDRL with ``udrl_defaults``
     """
     entries = {} if algorithm.config is None else yaml.safe_load(algorithm.config.read_text())
     original = [VARIANT_OF[env_id]] if env_id in VARIANT_OF else []
-    names = [env_id, *original, *(["atari"] if ExperimentManager.is_atari(env_id) else []), "default"]
+    atari = ["atari"] if ExperimentManager.is_atari(env_id) else []
+    names = [env_id, *original, *atari, *_other_versions(env_id, entries), "default"]
     name = next((name for name in names if name in entries), None)
     if name is None and algorithm.zoo_name == "udrl" and algorithm.config is not None:
         return None
@@ -105,6 +109,14 @@ def tuned_settings(algorithm: Algorithm, env_id: str, env_settings: dict[str, An
         source = f"{'ours' if algorithm.zoo_name == 'udrl' else 'RL Zoo'}, {algorithm.config.name}, {name!r}"
         source += " (nobody tuned it here)" if name == "default" else ""
     return Settings(hyperparams, source, None if n_timesteps is None or name == "default" else math.ceil(n_timesteps))
+
+
+def _other_versions(env_id: str, entries: Iterable[str]) -> list[str]:
+    """:return: the entries for the same environment of any version, newest first: the Zoo tuned Hopper-v4, not -v5"""
+    *wanted, _ = parse_env_id(env_id)
+    parsed = [(parse_env_id(entry), entry) for entry in entries]
+    versions = [(version, entry) for (*name, version), entry in parsed if name == wanted and version is not None]
+    return [entry for _, entry in sorted(versions, reverse=True)]
 
 
 def policy_for(zoo_name: str, env_id: str, env_settings: dict[str, Any]) -> str:
