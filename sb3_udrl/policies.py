@@ -398,7 +398,9 @@ class UDRLPolicy(BasePolicy):
         :return: actions as the buffer stores them, shape (B, *action_shape)
         """
         actions = self.get_distribution(obs, commands).get_actions(deterministic=deterministic)
-        return actions if self.action_bins is None else self.action_bins.values(actions)
+        if self.action_bins is not None:
+            actions = self.action_bins.values(actions)
+        return actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation, deterministic=deterministic)
@@ -421,7 +423,7 @@ class UDRLPolicy(BasePolicy):
     def _act(self, obs_tensor: PyTorchObs, commands: np.ndarray, deterministic: bool) -> np.ndarray:
         with th.no_grad():
             actions = self(obs_tensor, th.as_tensor(commands, dtype=th.float32, device=self.device), deterministic)
-        return actions.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc]
+        return actions.cpu().numpy()
 
     def to_env_actions(self, actions: np.ndarray) -> np.ndarray:
         """

@@ -57,6 +57,9 @@ def test_predict_gives_actions_of_the_space(action_space, n_action_bins):
     actions, _ = policy.predict(np.zeros((5, 3), np.float32))
     assert actions.shape == (5, *action_space.shape)
     assert all(action_space.contains(action) for action in actions)
+    stored = policy(th.zeros(5, 3)).detach().numpy()
+    assert stored.shape == actions.shape
+    assert all(action_space.contains(action) for action in policy.to_env_actions(stored))
 
 
 @pytest.mark.parametrize(("action_space", "n_action_bins"), EVERY_WAY_TO_ACT)
