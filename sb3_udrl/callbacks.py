@@ -26,7 +26,7 @@ class CalibrationCallback(BaseCallback):
     :param n_eval_episodes: episodes for each command
     :param deterministic: whether to take the most likely actions instead of random ones
     :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if the
-        observations of only one of the two are normalised
+        observations of only one of the two are normalised, or of Dict observations not the same keys
     :raises ImportError: when matplotlib is not installed
     """
 
@@ -77,6 +77,13 @@ class CalibrationCallback(BaseCallback):
                     "VecNormalize normalises Dict observations of only one of training and eval_env: wrap either both "
                     "or none of them in EpisodeProgress."
                 )
+            if isinstance(ours.obs_rms, dict) and isinstance(theirs.obs_rms, dict):
+                keys, other_keys = sorted(ours.obs_rms), sorted(theirs.obs_rms)
+                if keys != other_keys:
+                    raise ValueError(
+                        f"VecNormalize normalises {keys} of training, but {other_keys} of eval_env: use the same "
+                        "norm_obs_keys."
+                    )
             theirs.training = False
             theirs.obs_rms = deepcopy(ours.obs_rms)
 

@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
-from toy_envs import CountdownEnv, PayoutEnv
+from toy_envs import CountdownEnv, PayoutEnv, SpaceEnv
 
 from sb3_udrl import UDRL, Command, EpisodeProgress
 from sb3_udrl.__main__ import main
@@ -185,6 +185,15 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     for env, eval_env in ((normalized, with_progress), (with_progress, normalized)):
         model = UDRL("MlpPolicy", env, seed=0)
         with pytest.raises(ValueError, match="both or none of them in EpisodeProgress"):
+            model.learn(10, CalibrationCallback(eval_env, [(5, 10)]))
+    space = spaces.Dict(a=spaces.Box(-1, 1, (1,)), b=spaces.Box(0, 100, (1,)))
+    one_key, both_keys = (
+        VecNormalize(DummyVecEnv([lambda: SpaceEnv(space, spaces.Discrete(2))]), norm_obs_keys=keys)
+        for keys in (["a"], ["a", "b"])
+    )
+    for env, eval_env in ((one_key, both_keys), (both_keys, one_key)):
+        model = UDRL("MultiInputPolicy", env, seed=0)
+        with pytest.raises(ValueError, match="use the same norm_obs_keys"):
             model.learn(10, CalibrationCallback(eval_env, [(5, 10)]))
     assert model.num_timesteps == 0
 
