@@ -7,6 +7,7 @@ import os
 import pathlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,8 +61,10 @@ def read_file(path: str | pathlib.Path | io.BufferedIOBase, suffix: str) -> Iter
             yield file
         return
     position = file.tell()
-    yield file
-    file.seek(position)
+    try:
+        yield file
+    finally:
+        file.seek(position)
 
 
 def check_model_file(path: str | pathlib.Path | io.BufferedIOBase) -> None:
@@ -75,7 +78,7 @@ def check_model_file(path: str | pathlib.Path | io.BufferedIOBase) -> None:
                 damaged = archive.testzip()
                 missing = {"data", "policy.pth"} - set(archive.namelist())
             reason = f"'{damaged}' in it is damaged" if damaged else f"it lacks {sorted(missing)}" if missing else None
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:  # what zipfile raises
             reason = str(error)
     if reason is not None:
         raise ValueError(f"{path} is not a whole model file ({reason}): pass a file written by UDRL.save().")

@@ -21,7 +21,14 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_collect_more_steps
-from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecMonitor, VecNormalize, VecVideoRecorder
+from stable_baselines3.common.vec_env import (
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecMonitor,
+    VecNormalize,
+    VecVideoRecorder,
+)
 from typing_extensions import Self
 
 from sb3_udrl.arguments import check_numbers, positive_int
@@ -45,7 +52,7 @@ from sb3_udrl.schedules import TRAINING_SCHEDULES, FixedSteps, TrainingSchedule
 from sb3_udrl.segments import SEGMENTS, Segments, TrailingSegments
 from sb3_udrl.variants import resolve_variant
 from sb3_udrl.weighting import WEIGHTINGS, Weighting
-from sb3_udrl.wrappers import check_progress_is_not_normalized, split_progress, strip_progress_space
+from sb3_udrl.wrappers import VecEpisodeProgress, check_progress_is_not_normalized, split_progress, strip_progress_space
 
 _LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
 
@@ -76,9 +83,9 @@ class UDRL(BaseAlgorithm):
     :param train_freq: how much to collect between updates, in steps of the (vectorised) env, or as
         ``(n, "episode")`` (n_episodes_per_iter); episodes under way are continued after the update
     :param gradient_steps: gradient steps per update (n_updates_per_iter); a fraction below 1 for that many per
-        environment step, -1 for one per environment step; or ``"epochs"`` for passes over the buffer until episodes
-        that are held out are predicted no better (``{"epochs": {"max_epochs": 100, "patience": 10}}``), see
-        :mod:`sb3_udrl.schedules`
+        environment step, rounded up at each update; -1 for one per environment step; or ``"epochs"`` for passes over
+        the buffer until episodes that are held out are predicted no better
+        (``{"epochs": {"max_epochs": 100, "patience": 10}}``), see :mod:`sb3_udrl.schedules`
     :param retention: which episodes to remember: ``"best"`` (highest return, §2.3.1), ``"recent"``, ``"best+recent"``
         (half of each), or ``"best+spread"``, half of them the best and half of them spread over all returns, so that
         small commands are not forgotten
@@ -363,7 +370,8 @@ class UDRL(BaseAlgorithm):
         Go on in another environment with the same spaces.
 
         :param env: the environment
-        :param force_reset: whether to reset it before learning goes on
+        :param force_reset: whether to reset it before learning goes on (as it is in any case when only one of this and
+            the last one normalises observations)
         :raises ValueError: when its spaces differ, or it normalises what EpisodeProgress adds
         """
         if isinstance(env, VecEnv):
@@ -383,24 +391,44 @@ class UDRL(BaseAlgorithm):
     ) -> tuple[int, BaseCallback]:
         if self.env is None:
             raise ValueError("This model has no environment to learn in: call set_env(env), or load it with env=...")
-        if self._was_reset_by_others():
+        if self._was_reset_by_others() or self._normalizes_batches() != (self._last_original_obs is not None):
             self._last_obs = None  # its episodes cannot be gone on with: reset it once more
         env_is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if reset_num_timesteps:  # otherwise the next update also owes what was collected before the reset
+            self._rollout_steps = self._rollout_episodes = 0
         if env_is_reset:
             self._episodes.reset()
-            self._rollout_steps = self._rollout_episodes = 0
             assert isinstance(self._last_obs, (np.ndarray, dict))
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
         self._match_observations()
         return result
 
     def _was_reset_by_others(self) -> bool:
-        """:return: whether the env was reset since learn() ended, as evaluate_policy(model, model.get_env()) does"""
-        assert self.env is not None
+        """
+        :return: whether the env was reset since learn() ended, as evaluate_policy(model, model.get_env()) does; False
+            also for a VecEnv that does not note in ``reset_infos`` when it is, as SB3's do
+        """
         if self._resets is None:
             return False
-        return any(before is not now for before, now in zip(self._resets, self.env.unwrapped.reset_infos, strict=True))
+        infos = self._innermost_env().reset_infos
+        return any(before is not now for before, now in zip(self._resets, infos, strict=True))
+
+    def _note_resets(self) -> None:
+        """Remember the env's latest resets: as copies, since an env may give the same info at each of them."""
+        env = self._innermost_env()
+        infos = vars(env).get("reset_infos")  # which VecEnvs that others made may lack
+        if isinstance(infos, (list, tuple)):
+            env.reset_infos = [dict(info) for info in infos]
+            self._resets = list(env.reset_infos)
+
+    def _innermost_env(self) -> VecEnv:
+        """:return: the VecEnv in all wrappers; not ``unwrapped``, which some override to give their simulator"""
+        env = self.env
+        while isinstance(env, VecEnvWrapper) and isinstance(env.venv, VecEnv):
+            env = env.venv
+        assert env is not None
+        return env
 
     def _match_observations(self) -> None:
         """:raises ValueError: when the env stacks or normalises observations otherwise than what is remembered"""
@@ -450,14 +478,23 @@ class UDRL(BaseAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
+        try:
+            self._iterate(callback, total_timesteps, log_interval)
+        finally:  # also after Ctrl-C
+            self._note_resets()
+        self._warn_if_nothing_is_learned()
+        callback.on_training_end()  # which may reset the env: the next learn() must notice
+        return self
+
+    def _iterate(self, callback: BaseCallback, total_timesteps: int, log_interval: int | None) -> None:
+        """Collect and learn in turn, until the steps are used up, or the callback asks to stop."""
         assert self.env is not None
         iteration = 0
-
         while self.num_timesteps < total_timesteps:
             if not self.collect_rollouts(self.env, callback, total_timesteps):
-                break
+                return
             if self._rollout_is_unfinished():
-                break  # out of steps: the next learn() goes on with it
+                return  # out of steps: the next learn() goes on with it
             gradient_steps = self._gradient_steps_due(self._rollout_steps * self.n_envs)
             self._rollout_steps = self._rollout_episodes = 0
             if gradient_steps != 0 and len(self.replay_buffer) > 0:
@@ -467,21 +504,19 @@ class UDRL(BaseAlgorithm):
                 self.logger.record("time/iterations", iteration, exclude="tensorboard")
                 self.dump_logs()
 
+    def _warn_if_nothing_is_learned(self) -> None:
         if len(self.replay_buffer) == 0 and self._episodes.steps_so_far.max() >= _LONG_EPISODE:
             warnings.warn(
                 f"No episode has ended within {self._episodes.steps_so_far.max()} steps, and UDRL learns from finished "
                 "episodes only. Give the environment a time limit (gymnasium.wrappers.TimeLimit).",
-                stacklevel=2,
+                stacklevel=3,
             )
         elif self._is_warming_up():
             warnings.warn(
                 f"Nothing is learned yet: learning_starts={self.learning_starts}, and there were {self._episode_num} "
                 f"episodes in {self.num_timesteps} steps. Train for longer, or set learning_starts lower.",
-                stacklevel=2,
+                stacklevel=3,
             )
-        self._resets = list(self.env.unwrapped.reset_infos)
-        callback.on_training_end()  # which may reset the env: the next learn() must notice
-        return self
 
     def _rollout_is_unfinished(self) -> bool:
         """:return: whether to collect more before the next update"""
@@ -532,12 +567,13 @@ class UDRL(BaseAlgorithm):
                 self.num_timesteps += env.num_envs
                 self._rollout_steps += 1
 
+                # Before the callback, so that what it saves, and a learn() that it stops, can be gone on with
+                self._store_step(new_obs, actions, rewards, dones, infos)
+
                 # Give access to local variables
                 callback.update_locals(locals())
-                # The step is remembered in any case, so that a stopped learn() can be continued
                 continue_training = callback.on_step()
                 self._update_info_buffer(infos, dones)
-                self._store_step(new_obs, actions, rewards, dones, infos)
             except BaseException:  # also Ctrl-C
                 self._last_obs = None  # the env may be a step ahead of what is remembered: learn() resets it then
                 raise
@@ -625,7 +661,8 @@ class UDRL(BaseAlgorithm):
         seen.
         """
         env = self.env
-        while isinstance(env, (VecCheckNan, VecMonitor, VecVideoRecorder)):  # which leave them alone
+        # These leave them alone, or add what is not remembered
+        while isinstance(env, (VecCheckNan, VecMonitor, VecVideoRecorder, VecEpisodeProgress)):
             env = env.venv
         return isinstance(env, VecNormalize)
 

@@ -34,6 +34,7 @@ from sb3_udrl.episodes import Episode
 from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling
 from sb3_udrl.retention import RecentRetention
 from sb3_udrl.segments import TrailingSegments
+from sb3_udrl.wrappers import VecEpisodeProgress
 
 QUICK = {
     "learning_starts": (3, "episode"),
@@ -57,13 +58,16 @@ def weights(model):
     return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
 
 
-class CommandSpy(BaseCallback):
-    """Keeps a copy of the commands under way at each step."""
+def spy_on_commands(model):
+    """Keeps a copy of the commands that each step is made under."""
+    commands, start_commands = [], model._start_commands
 
-    def _on_step(self):
-        self.commands = getattr(self, "commands", [])
-        self.commands.append(list(self.model._episodes.commands))
-        return True
+    def spy():
+        start_commands()
+        commands.append(list(model._episodes.commands))
+
+    model._start_commands = spy
+    return commands
 
 
 # ------------------------------------------------------------------ steps and episodes
@@ -116,6 +120,88 @@ def test_an_env_that_others_have_reset_between_two_calls_of_learn_starts_new_epi
     model.get_env().close()
 
 
+def test_a_reset_is_noticed_also_where_each_gives_the_same_info():
+    class SameInfo(gym.Wrapper):
+        info = {}  # noqa: RUF012
+
+        def reset(self, **kwargs):
+            return self.env.reset(**kwargs)[0], self.info
+
+    model = make_model(VecMonitor(DummyVecEnv([lambda: SameInfo(CountdownEnv(50))])))
+    model.learn(40)
+    evaluate_policy(model, model.get_env(), n_eval_episodes=1)
+    model.learn(60, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [50]
+
+
+class SimulatorVecEnv(DummyVecEnv):
+    """As Isaac Lab's: ``unwrapped`` is the simulator's environment."""
+
+    @property
+    def unwrapped(self):
+        return self.envs[0].unwrapped
+
+
+class ForeignVecEnv:
+    """Steps one env, and is no VecEnv of SB3's."""
+
+    num_envs = 1
+
+    def __init__(self, env):
+        self.env, self.observation_space, self.action_space = env, env.observation_space, env.action_space
+
+    def reset(self):
+        return self.env.reset()[0][None]
+
+    def step_async(self, actions):
+        self.action = actions[0]
+
+    def step_wait(self):
+        observation, reward, terminated, truncated, info = self.env.step(self.action)
+        done = terminated or truncated
+        if done:
+            info, observation = {**info, "terminal_observation": observation}, self.env.reset()[0]
+        return observation[None], np.array([reward]), np.array([done]), [info]
+
+
+class ForeignVecEnvWrapper(VecEnvWrapper):
+    """As SuperSuit's: makes a VecEnv of something that is none, and does not call the constructor of SB3's."""
+
+    def __init__(self, venv):
+        self.venv, self.num_envs, self.render_mode = venv, venv.num_envs, None
+        self.observation_space, self.action_space = venv.observation_space, venv.action_space
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+    def get_attr(self, attr_name, indices=None):
+        return [None]
+
+    def env_is_wrapped(self, wrapper_class, indices=None):
+        return [False]
+
+    def seed(self, seed=None):
+        return [seed]
+
+
+@pytest.mark.parametrize(
+    "make_env",
+    [
+        lambda: SimulatorVecEnv([lambda: CountdownEnv(5)]),
+        lambda: ForeignVecEnvWrapper(ForeignVecEnv(CountdownEnv(5))),
+    ],
+    ids=["simulator", "foreign"],
+)
+def test_vec_envs_that_others_made_are_learned_in_and_returned_to(make_env):
+    model = make_model(make_env()).learn(20)
+    model.learn(20, reset_num_timesteps=False)
+    assert model.replay_buffer.lengths.tolist() == [5] * 8
+    assert model._n_updates > 0
+
+
 class ResetsInTheEnd(BaseCallback):
     def _on_step(self):
         return True
@@ -133,9 +219,9 @@ def test_an_env_that_a_callback_resets_when_training_ends_starts_new_episodes():
 
 def test_actions_are_random_until_the_first_update_and_commanded_afterwards():
     model = make_model(CountdownEnv(5), learning_starts=(4, "episode"))
-    spy = CommandSpy()
-    model.learn(40, spy)
-    commanded = [commands[0] is not None for commands in spy.commands]
+    seen = spy_on_commands(model)
+    model.learn(40)
+    commanded = [commands[0] is not None for commands in seen]
     assert commanded == [False] * 20 + [True] * 20
 
 
@@ -145,6 +231,19 @@ def test_learning_starts_and_train_freq_also_count_steps():
     assert model._n_updates == 0
     model.learn(9, reset_num_timesteps=False)
     assert model._n_updates == 3  # at 12, 16 and 20 steps
+
+
+def test_the_first_update_also_owes_what_was_collected_before_training_was_interrupted(tmp_path):
+    kwargs = {"learning_starts": (50, "episode"), "gradient_steps": 0.5}
+    uninterrupted = make_model(CountdownEnv(10), **kwargs).learn(520)
+    with pytest.warns(UserWarning, match="Nothing is learned yet"):
+        model = make_model(CountdownEnv(10), **kwargs).learn(490)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    resumed = UDRL.load(tmp_path / "model", env=CountdownEnv(10))
+    resumed.load_replay_buffer(tmp_path / "buffer")
+    resumed.learn(30, reset_num_timesteps=False)
+    assert resumed._n_updates == uninterrupted._n_updates == 260
 
 
 @pytest.mark.parametrize(("gradient_steps", "expected"), [(7, 14), (-1, 20), (0.25, 6)])
@@ -242,6 +341,21 @@ def test_after_an_interruption_in_a_callback_no_two_episodes_are_taken_for_one(s
     model = make_model(CountdownEnv(10))
     with pytest.raises(KeyboardInterrupt):
         model.learn(100, InterruptAt())
+    model.learn(40, reset_num_timesteps=False)
+    assert set(model.replay_buffer.lengths) == {10}
+
+
+def test_after_an_interruption_in_training_a_reset_by_others_is_noticed(monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    model = make_model(CountdownEnv(10), learning_starts=12, train_freq=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "train", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(100)
+    assert model._episodes.steps_so_far.tolist() == [2]
+    evaluate_policy(model, model.get_env(), n_eval_episodes=1)
     model.learn(40, reset_num_timesteps=False)
     assert set(model.replay_buffer.lengths) == {10}
 
@@ -424,6 +538,16 @@ def test_a_loaded_model_goes_on_as_if_it_had_never_stopped(tmp_path):
     np.testing.assert_array_equal(loaded.replay_buffer.returns, model.replay_buffer.returns)
 
 
+def test_what_a_callback_saves_can_be_gone_on_with_in_the_very_same_env(tmp_path):
+    env = make_vec_env(lambda: CountdownEnv(10))
+    make_model(env).learn(13, CheckpointCallback(13, str(tmp_path), save_replay_buffer=True))
+    loaded = UDRL.load(tmp_path / "rl_model_13_steps", env=env, force_reset=False)
+    loaded.load_replay_buffer(tmp_path / "rl_model_replay_buffer_13_steps", truncate_last_traj=False)
+    assert loaded._episodes.steps_so_far.tolist() == [3]
+    loaded.learn(27, reset_num_timesteps=False)
+    assert loaded.replay_buffer.lengths.tolist() == [10] * 4
+
+
 def test_loading_forgets_the_episodes_under_way_unless_told_otherwise(tmp_path):
     env = make_vec_env(lambda: CountdownEnv(50))
     model = make_model(env)
@@ -441,9 +565,9 @@ def test_a_loaded_model_without_its_buffer_starts_from_the_command_it_had(tmp_pa
     model = make_model(CountdownEnv(5), command_sampler=EXACT).learn(100)
     model.save(tmp_path / "model")
     loaded = UDRL.load(tmp_path / "model", env=CountdownEnv(5))
-    spy = CommandSpy()
-    loaded.learn(5, spy)
-    assert spy.commands[0] == [Command(5.0, 5.0)]
+    seen = spy_on_commands(loaded)
+    loaded.learn(5)
+    assert seen[0] == [Command(5.0, 5.0)]
 
 
 def test_loaded_episodes_are_used_as_this_model_does(tmp_path):
@@ -499,6 +623,11 @@ def test_truncated_and_foreign_files_are_refused_with_a_reason(tmp_path):
     (tmp_path / "half.zip").write_bytes((tmp_path / "whole.zip").read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"half.zip is not a whole model file"):
         UDRL.load(tmp_path / "half.zip")
+    damaged = bytearray((tmp_path / "whole.zip").read_bytes())
+    damaged[damaged.rindex(b"PK\x01\x02") + 10] = 99  # how the last file in it is compressed
+    (tmp_path / "damaged.zip").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"damaged.zip is not a whole model file \(.*compression"):
+        UDRL.load(tmp_path / "damaged.zip")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(ValueError, match=r"other.zip is not a whole model file"):
@@ -556,6 +685,15 @@ def test_what_leaves_observations_alone_may_stand_around_vec_normalize():
     assert set(raw.flatten().tolist()) == {1.0, 2.0, 3.0, 4.0, 5.0}
 
 
+def test_exact_progress_around_vec_normalize_changes_nothing_in_training():
+    with_and_without = [
+        make_model(wrap(VecNormalize(DummyVecEnv([lambda: RandomEnv()] * 2)))).learn(200)
+        for wrap in (VecEpisodeProgress, lambda env: env)
+    ]
+    assert not with_and_without[0].replay_buffer.normalized
+    assert th.equal(*(weights(model) for model in with_and_without))
+
+
 def test_raw_and_normalised_observations_are_not_mixed():
     class SameObservations(VecEnvWrapper):
         def reset(self):
@@ -570,6 +708,19 @@ def test_raw_and_normalised_observations_are_not_mixed():
     with pytest.raises(ValueError, match="remembered observations are as the env gives them.*would be normalised"):
         model.learn(100, reset_num_timesteps=False)
     assert model.num_timesteps == 100
+
+
+def test_an_env_that_begins_or_stops_to_normalise_is_reset_since_its_last_observation_is_of_another_kind():
+    env = make_vec_env(lambda: CountdownEnv(50))
+    model = make_model(env).learn(20)
+    normalised = VecNormalize(env)
+    normalised.reset()
+    for next_env in (normalised, env):
+        model.set_env(next_env, force_reset=False)
+        model.learn(60, reset_num_timesteps=False)
+    raw = model.replay_buffer.sample(512, np.random.default_rng(0)).observations
+    assert set(raw.flatten().tolist()) == set(range(1, 51))
+    assert model.replay_buffer.lengths.tolist() == [50, 50]
 
 
 def test_vec_normalize_inside_a_frame_stack_is_kept_as_seen():
