@@ -391,7 +391,9 @@ class UDRL(BaseAlgorithm):
     ) -> tuple[int, BaseCallback]:
         if self.env is None:
             raise ValueError("This model has no environment to learn in: call set_env(env), or load it with env=...")
-        if self._was_reset_by_others() or self._normalizes_batches() != (self._last_original_obs is not None):
+        # The last observation has an original only if it is of an env that normalises
+        normalizes_otherwise = self._normalizes_batches() != (self._last_original_obs is not None)
+        if self._was_reset_by_others() or normalizes_otherwise:
             self._last_obs = None  # its episodes cannot be gone on with: reset it once more
         env_is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)

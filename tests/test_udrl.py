@@ -121,11 +121,11 @@ def test_an_env_that_others_have_reset_between_two_calls_of_learn_starts_new_epi
 
 
 def test_a_reset_is_noticed_also_where_each_gives_the_same_info():
-    class SameInfo(gym.Wrapper):
-        info = {}  # noqa: RUF012
+    info = {}
 
+    class SameInfo(gym.Wrapper):
         def reset(self, **kwargs):
-            return self.env.reset(**kwargs)[0], self.info
+            return self.env.reset(**kwargs)[0], info
 
     model = make_model(VecMonitor(DummyVecEnv([lambda: SameInfo(CountdownEnv(50))])))
     model.learn(40)
