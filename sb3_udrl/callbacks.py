@@ -9,7 +9,7 @@ from copy import deepcopy
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
 from sb3_udrl.udrl import UDRL
@@ -25,8 +25,8 @@ class CalibrationCallback(BaseCallback):
     :param eval_freq: environment steps between evaluations
     :param n_eval_episodes: episodes for each command
     :param deterministic: whether to take the most likely actions instead of random ones
-    :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if the
-        observations of only one of the two are normalised, or of Dict observations not the same keys
+    :raises ValueError: when there are no commands, or one that nobody could obey; when training starts, if not the same
+        observations of the two are normalised
     :raises ImportError: when matplotlib is not installed
     """
 
@@ -65,25 +65,13 @@ class CalibrationCallback(BaseCallback):
         """:raises ValueError: when training and ``eval_env`` do not have their observations normalised alike"""
         ours = self.model.get_vec_normalize_env()
         theirs = unwrap_vec_normalize(self.eval_env) if isinstance(self.eval_env, VecEnv) else None
-        ours_are, theirs_are = (env is not None and env.norm_obs for env in (ours, theirs))
-        if ours_are != theirs_are:
-            one, other = ("training", "eval_env") if ours_are else ("eval_env", "training")
+        normalized, others_normalized = _normalized(ours), _normalized(theirs)
+        if normalized != others_normalized:
             raise ValueError(
-                f"VecNormalize normalises the observations of {one}, but not of {other}: wrap it likewise."
+                f"VecNormalize normalises {normalized} of training, but {others_normalized} of eval_env: wrap both "
+                "likewise, also in EpisodeProgress, and with the same norm_obs_keys."
             )
-        if ours is not None and theirs is not None and ours_are:
-            if isinstance(ours.obs_rms, dict) != isinstance(theirs.obs_rms, dict):
-                raise ValueError(
-                    "VecNormalize normalises Dict observations of only one of training and eval_env: wrap either both "
-                    "or none of them in EpisodeProgress."
-                )
-            if isinstance(ours.obs_rms, dict) and isinstance(theirs.obs_rms, dict):
-                keys, other_keys = sorted(ours.obs_rms), sorted(theirs.obs_rms)
-                if keys != other_keys:
-                    raise ValueError(
-                        f"VecNormalize normalises {keys} of training, but {other_keys} of eval_env: use the same "
-                        "norm_obs_keys."
-                    )
+        if ours is not None and theirs is not None and ours.norm_obs:
             theirs.training = False
             theirs.obs_rms = deepcopy(ours.obs_rms)
 
@@ -100,3 +88,10 @@ class CalibrationCallback(BaseCallback):
         if any(record["desired_return"] != 0 for record in records):
             self.logger.record("calibration/mean_abs_error", mean_absolute_error(records))
         self.logger.record("calibration/figure", Figure(figure, close=False), exclude=("stdout", "log", "json", "csv"))
+
+
+def _normalized(env: VecNormalize | None) -> str:
+    """:return: which observations it normalises"""
+    if env is None or not env.norm_obs:
+        return "nothing"
+    return f"the keys {sorted(env.obs_rms)}" if isinstance(env.obs_rms, dict) else "the observations"

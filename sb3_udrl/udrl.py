@@ -24,7 +24,6 @@ from stable_baselines3.common.utils import LinearSchedule, safe_mean, should_col
 from stable_baselines3.common.vec_env import (
     VecCheckNan,
     VecEnv,
-    VecEnvWrapper,
     VecMonitor,
     VecNormalize,
     VecVideoRecorder,
@@ -46,6 +45,7 @@ from sb3_udrl.exploration import RandomActions
 from sb3_udrl.frames import FrameStack
 from sb3_udrl.policies import N_PROFILE_POINTS, CnnPolicy, MlpPolicy, MultiInputPolicy, UDRLPolicy
 from sb3_udrl.relabeling import RELABELINGS, HindsightRelabeling, Relabeling
+from sb3_udrl.resets import ResetWatch
 from sb3_udrl.retention import RETENTIONS, Retention
 from sb3_udrl.saving import check_model_file, read_pickle, write_whole
 from sb3_udrl.schedules import TRAINING_SCHEDULES, FixedSteps, TrainingSchedule
@@ -217,7 +217,7 @@ class UDRL(BaseAlgorithm):
         # Progress of the rollout under way, which learn() may leave unfinished
         self._rollout_steps = 0
         self._rollout_episodes = 0
-        self._resets: list[dict[str, Any]] | None = None  # the env's latest, when learn() ended
+        self._resets: ResetWatch | None = None  # since learn() ended
         if _init_setup_model:
             self._setup_model()
 
@@ -393,7 +393,8 @@ class UDRL(BaseAlgorithm):
             raise ValueError("This model has no environment to learn in: call set_env(env), or load it with env=...")
         # The last observation has an original only if it is of an env that normalises
         normalizes_otherwise = self._normalizes_batches() != (self._last_original_obs is not None)
-        if self._was_reset_by_others() or normalizes_otherwise:
+        was_reset = self._resets is not None and self._resets.saw_reset()
+        if was_reset or normalizes_otherwise:
             self._last_obs = None  # its episodes cannot be gone on with: reset it once more
         env_is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
@@ -405,32 +406,6 @@ class UDRL(BaseAlgorithm):
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
         self._match_observations()
         return result
-
-    def _was_reset_by_others(self) -> bool:
-        """
-        :return: whether the env was reset since learn() ended, as evaluate_policy(model, model.get_env()) does; False
-            also for a VecEnv that does not note in ``reset_infos`` when it is, as SB3's do
-        """
-        if self._resets is None:
-            return False
-        infos = self._innermost_env().reset_infos
-        return any(before is not now for before, now in zip(self._resets, infos, strict=True))
-
-    def _note_resets(self) -> None:
-        """Remember the env's latest resets: as copies, since an env may give the same info at each of them."""
-        env = self._innermost_env()
-        infos = vars(env).get("reset_infos")  # which VecEnvs that others made may lack
-        if isinstance(infos, (list, tuple)):
-            env.reset_infos = [dict(info) for info in infos]
-            self._resets = list(env.reset_infos)
-
-    def _innermost_env(self) -> VecEnv:
-        """:return: the VecEnv in all wrappers; not ``unwrapped``, which some override to give their simulator"""
-        env = self.env
-        while isinstance(env, VecEnvWrapper) and isinstance(env.venv, VecEnv):
-            env = env.venv
-        assert env is not None
-        return env
 
     def _match_observations(self) -> None:
         """:raises ValueError: when the env stacks or normalises observations otherwise than what is remembered"""
@@ -483,7 +458,8 @@ class UDRL(BaseAlgorithm):
         try:
             self._iterate(callback, total_timesteps, log_interval)
         finally:  # also after Ctrl-C
-            self._note_resets()
+            assert self.env is not None
+            self._resets = ResetWatch(self.env)
         self._warn_if_nothing_is_learned()
         callback.on_training_end()  # which may reset the env: the next learn() must notice
         return self

@@ -173,10 +173,10 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     from sb3_udrl.callbacks import CalibrationCallback
 
     model = UDRL("MlpPolicy", VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)])), seed=0)
-    with pytest.raises(ValueError, match="not of eval_env: wrap it likewise"):
+    with pytest.raises(ValueError, match="the observations of training, but nothing of eval_env"):
         model.learn(10, CalibrationCallback(CountdownEnv(10), [(5, 10)]))
     model = UDRL("MlpPolicy", CountdownEnv(10), seed=0)
-    with pytest.raises(ValueError, match="not of training: wrap it likewise"):
+    with pytest.raises(ValueError, match="nothing of training, but the observations of eval_env"):
         model.learn(10, CalibrationCallback(VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)])), [(5, 10)]))
     normalized = VecNormalize(DummyVecEnv([lambda: CountdownEnv(10)]))
     with_progress = VecNormalize(
@@ -184,7 +184,7 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     )
     for env, eval_env in ((normalized, with_progress), (with_progress, normalized)):
         model = UDRL("MlpPolicy", env, seed=0)
-        with pytest.raises(ValueError, match="both or none of them in EpisodeProgress"):
+        with pytest.raises(ValueError, match="the keys.*also in EpisodeProgress"):
             model.learn(10, CalibrationCallback(eval_env, [(5, 10)]))
     space = spaces.Dict(a=spaces.Box(-1, 1, (1,)), b=spaces.Box(0, 100, (1,)))
     one_key, both_keys = (
@@ -193,7 +193,7 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     )
     for env, eval_env in ((one_key, both_keys), (both_keys, one_key)):
         model = UDRL("MultiInputPolicy", env, seed=0)
-        with pytest.raises(ValueError, match="use the same norm_obs_keys"):
+        with pytest.raises(ValueError, match=r"the keys \['a'.*with the same norm_obs_keys"):
             model.learn(10, CalibrationCallback(eval_env, [(5, 10)]))
     assert model.num_timesteps == 0
 

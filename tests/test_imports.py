@@ -18,6 +18,7 @@ ORDER = [
         "commands",
         "wrappers",
         "frames",
+        "resets",
         "exploration",
         "retention",
         "segments",
