@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,6 +177,12 @@ class EpisodeBuffer:
         self._delete(forgotten)
         if newest not in forgotten:
             self._write(arrays, len(episode))
+
+    def without_rules(self) -> EpisodeBuffer:
+        """:return: the same episodes, to be saved; whoever loads them adopts the rules of another buffer"""
+        bare = copy(self)
+        del bare.retention, bare.segments, bare.weighting, bare.relabeling
+        return bare
 
     def adopt_rules(self, other: EpisodeBuffer) -> None:
         """

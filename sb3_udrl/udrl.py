@@ -871,7 +871,8 @@ class UDRL(BaseAlgorithm):
         :param path: file, or path to it (``.pkl`` is added when it has no suffix)
         """
         with write_whole(path, "pkl") as file:
-            save_to_pkl(file, (self.replay_buffer, self._episodes), self.verbose)
+            # Rules may be the user's own, of a class that does not exist where the episodes are loaded
+            save_to_pkl(file, (self.replay_buffer.without_rules(), self._episodes), self.verbose)
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """

@@ -34,6 +34,7 @@ from sb3_udrl.episodes import Episode
 from sb3_udrl.relabeling import HindsightRelabeling, NStepRelabeling
 from sb3_udrl.retention import RecentRetention
 from sb3_udrl.segments import TrailingSegments
+from sb3_udrl.weighting import UniformWeighting
 from sb3_udrl.wrappers import VecEpisodeProgress
 
 QUICK = {
@@ -577,6 +578,19 @@ def test_loaded_episodes_are_used_as_this_model_does(tmp_path):
     assert isinstance(model.replay_buffer.segments, TrailingSegments)
     assert model.replay_buffer.numbers.tolist() == [6, 7, 8, 9]
     assert len(model.learn(50).replay_buffer) == 4
+
+
+def test_episodes_are_saved_without_the_rules_that_loading_replaces(tmp_path):
+    class LocalWeighting(UniformWeighting):
+        """Cannot be pickled, as a user's own in a notebook can hardly be loaded elsewhere."""
+
+    weighting = LocalWeighting()
+    model = make_model(CountdownEnv(5), weighting=weighting).learn(50)
+    model.save_replay_buffer(tmp_path / "buffer")
+    assert model.replay_buffer.weighting is weighting
+    loaded = make_model(CountdownEnv(5))
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert loaded.learn(5).replay_buffer.lengths.tolist() == [5] * 11
 
 
 def test_parameters_include_the_optimizer(tmp_path):
