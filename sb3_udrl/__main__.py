@@ -15,7 +15,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import VecVideoRecorder
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecVideoRecorder
 
 from sb3_udrl.commands import Command
 from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
@@ -84,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     grid.add_argument(
         "--horizons", type=number_range, help="steps for each, likewise, or one for all; default: the model's own"
     )
+    grid.add_argument("--vec-normalize", type=Path, help="file of VecNormalize.save(), for a model trained with it")
     grid.add_argument("--n-envs", type=positive, default=8, help="parallel copies of the environment")
     grid.add_argument("--n-eval-episodes", type=positive, default=20, help="episodes for each command")
     grid.add_argument("--out", type=Path, help="folder for calibration.json and, with matplotlib, calibration.png")
@@ -170,6 +171,8 @@ def train(args: argparse.Namespace) -> None:
     model.learn(args.timesteps, progress_bar=progress_bar)
     if model._n_updates == 0:
         print(f"Nothing was learned: that begins after learning_starts={model.learning_starts}. Use more --timesteps.")
+    if len(model.replay_buffer) == 0 and gym.spec(args.env).max_episode_steps is None:
+        sys.exit(f"No episode of {args.env} has ended, and it has no time limit: evaluation might never end either.")
 
     if args.desired_return is not None or args.desired_horizon is not None:
         model.set_command(*asked_command(args, own=model.command))
@@ -234,7 +237,7 @@ def run_calibration(args: argparse.Namespace) -> None:
     if len(horizons) != len(args.returns):
         sys.exit(f"Got {len(args.returns)} returns, but {len(horizons)} horizons: give one for each, or one for all.")
     set_random_seed(EVALUATION_SEED)
-    env = make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED)
+    env = normalized_as_in_training(make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED), model, args)
     progress_bar = importlib.util.find_spec("tqdm") is not None
     try:
         commands = checked_commands(zip(args.returns, horizons, strict=True))
@@ -256,6 +259,30 @@ def run_calibration(args: argparse.Namespace) -> None:
         print(f"Mean error relative to the command: {100 * mean_absolute_error(records):.1f} %")
     if args.out is not None:
         write_calibration(records, args.out)
+
+
+def normalized_as_in_training(env: VecEnv, model: UDRL, args: argparse.Namespace) -> VecEnv:
+    """
+    End with a sentence when the statistics that the model needs are not there.
+
+    :param env: environments to evaluate in
+    :param model: the model
+    :param args: the command line
+    :return: the environments, normalised as they were in training
+    """
+    if args.vec_normalize is None:
+        if model._last_original_obs is not None:
+            sys.exit(
+                f"{args.model} was trained with VecNormalize, and means nothing without it: name the file that "
+                "VecNormalize.save() wrote with --vec-normalize."
+            )
+        return env
+    try:
+        normalized = VecNormalize.load(str(args.vec_normalize), env)
+    except Exception as error:  # a damaged pickle can raise anything
+        sys.exit(f"--vec-normalize {args.vec_normalize} cannot be loaded: {error}")
+    normalized.training = normalized.norm_reward = False
+    return normalized
 
 
 def write_calibration(records: list[dict[str, Any]], out: Path) -> None:

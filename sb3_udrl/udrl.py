@@ -486,7 +486,8 @@ class UDRL(BaseAlgorithm):
         if len(self.replay_buffer) == 0 and self._episodes.steps_so_far.max() >= _LONG_EPISODE:
             warnings.warn(
                 f"No episode has ended within {self._episodes.steps_so_far.max()} steps, and UDRL learns from finished "
-                "episodes only. Give the environment a time limit (gymnasium.wrappers.TimeLimit).",
+                "episodes only. Give the environment a time limit: gymnasium.make(id, max_episode_steps=...), or "
+                "make_vec_env(id, env_kwargs=dict(max_episode_steps=...)).",
                 stacklevel=3,
             )
         elif self._is_warming_up():

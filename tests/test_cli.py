@@ -1,14 +1,18 @@
 """The command line trains, evaluates, saves, and says so."""
 
+import json
 import re
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 from toy_envs import CountdownEnv
 
 from sb3_udrl import UDRL
-from sb3_udrl.__main__ import main, number_range
+from sb3_udrl.__main__ import EVALUATION_SEED, main, number_range
+from sb3_udrl.evaluation import calibrate
 from sb3_udrl.policies import policy_name
 
 
@@ -71,6 +75,43 @@ def test_a_model_that_does_not_fit_the_environment_ends_with_a_sentence(tmp_path
     UDRL("MlpPolicy", "CartPole-v1", seed=0).save(tmp_path / "model.zip")
     with pytest.raises(SystemExit, match="cannot play Pendulum-v1"):
         main(["calibrate", str(tmp_path / "model.zip"), "--env", "Pendulum-v1", "--returns", "5"])
+
+
+def test_a_model_trained_with_vec_normalize_is_calibrated_with_its_statistics_or_not_at_all(tmp_path):
+    env = VecNormalize(make_vec_env("CartPole-v1", seed=0))
+    model = UDRL("MlpPolicy", env, learning_starts=20, seed=0).learn(200)
+    model.save(tmp_path / "model.zip")
+    env.save(str(tmp_path / "statistics.pkl"))
+    arguments = [
+        "calibrate",
+        str(tmp_path / "model.zip"),
+        "--env",
+        "CartPole-v1",
+        "--returns",
+        "20",
+        "--horizons",
+        "30",
+    ]
+    with pytest.raises(SystemExit, match=r"trained with VecNormalize.*--vec-normalize"):
+        main(arguments)
+    with pytest.raises(SystemExit, match="nothing.pkl cannot be loaded"):
+        main([*arguments, "--vec-normalize", "nothing.pkl"])
+    main([*arguments, "--vec-normalize", str(tmp_path / "statistics.pkl"), "--out", str(tmp_path)])
+    (record,) = json.loads((tmp_path / "calibration.json").read_text())
+
+    eval_env = VecNormalize(make_vec_env("CartPole-v1", 8, seed=EVALUATION_SEED), training=False, norm_reward=False)
+    eval_env.obs_rms = env.obs_rms
+    (expected,) = calibrate(model, eval_env, [(20, 30)], 20)
+    assert record["mean_return"] == expected["mean_return"]
+
+
+def test_where_episodes_need_not_end_evaluation_does_not_wait_for_one(tmp_path):
+    gym.register("Endless-v0", lambda: CountdownEnv(10**9))
+    try:
+        with pytest.raises(SystemExit, match="No episode of Endless-v0 has ended, and it has no time limit"):
+            main(["--env", "Endless-v0", "--timesteps", "16", "--out", str(tmp_path)])
+    finally:
+        del gym.registry["Endless-v0"]
 
 
 def test_what_cannot_be_drawn_is_not_trained_for_a_video(monkeypatch):
