@@ -5,11 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
+from sb3_udrl.benchmark.json_lines import significant
 from sb3_udrl.benchmark.statistics import (
     first_reaching,
     interquartile_mean,
     mean,
     median_with_never,
+    number,
     performance_profile,
     probability_of_improvement,
     stratified_interval,
@@ -106,6 +108,12 @@ def test_never_is_later_than_everything():
     assert median_with_never([5, None, 9]) == 9
     assert median_with_never([5, None, None]) is None
     assert median_with_never([1, 3, None, None]) is None
+
+
+def test_small_returns_keep_their_digits():
+    assert number(1.23456789e-5) == significant(1.23456789e-5) == 1.234568e-5
+    assert (significant(0), significant(-9218.0637)) == (0, -9218.064)
+    assert number(np.inf) is None
 
 
 def test_a_threshold_is_reached_at_the_first_evaluation_at_or_above_it():

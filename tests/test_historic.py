@@ -50,6 +50,15 @@ def test_what_cannot_be_cut_into_iterations_is_not_trained(settings, message, tm
     assert not out.exists()
 
 
+def test_a_command_that_nobody_could_obey_is_refused_before_training(tmp_path, monkeypatch):
+    pytest.importorskip("rl_zoo3")
+    monkeypatch.setattr(historic, "run", lambda *settings: pytest.fail("it was run"))
+    arguments = ["--conf-file", "udrl_notebook", "--env", "CartPole-v0", "--command", "200", "0"]
+    monkeypatch.setattr("sys.argv", ["historic", *arguments, "--out", str(tmp_path / "results.jsonl")])
+    with pytest.raises(SystemExit, match="The desired horizon is 0"):
+        historic.main()
+
+
 @pytest.mark.slow
 def test_a_historic_system_is_trained_through_the_zoo_and_not_twice(tmp_path, monkeypatch, capsys):
     pytest.importorskip("rl_zoo3")

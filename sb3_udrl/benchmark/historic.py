@@ -8,7 +8,6 @@ One line of JSON is written for each seed when it is finished; what is in the fi
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,9 @@ import numpy as np
 import yaml
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_udrl import UDRL
+from sb3_udrl import UDRL, Command
+from sb3_udrl.benchmark import json_lines
+from sb3_udrl.benchmark.json_lines import significant
 from sb3_udrl.benchmark.provenance import git_revision, provenance
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED
 from sb3_udrl.evaluation import evaluate_command
@@ -83,7 +84,7 @@ def iterations(model: UDRL, returns: np.ndarray, lengths: np.ndarray) -> list[tu
     (warm_up, _), (per_iteration, _) = model.learning_starts, model.train_freq  # type: ignore[misc]
     steps = np.cumsum(lengths)
     ends = [0, *range(warm_up, len(returns) + 1, per_iteration)]
-    return [(int(steps[end - 1]), round(float(returns[start:end].mean()), 2)) for start, end in pairwise(ends)]
+    return [(int(steps[end - 1]), significant(returns[start:end].mean())) for start, end in pairwise(ends)]
 
 
 def run(configuration: str, env_id: str, seed: int, timesteps: int | None, command: list[float]) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def run(configuration: str, env_id: str, seed: int, timesteps: int | None, comma
             env.seed(EVALUATION_SEED)
             record = evaluate_command(model, env, (asked[0], asked[1]), N_EVAL_EPISODES, deterministic)
             keys = ("desired_return", "desired_horizon", "mean_return", "std_return")
-            evaluations.append({"deterministic": deterministic, **{key: round(record[key], 2) for key in keys}})
+            evaluations.append({"deterministic": deterministic, **{key: significant(record[key]) for key in keys}})
     return {
         "configuration": configuration,
         "env": env_id,
@@ -166,22 +167,22 @@ def main() -> None:
         args.conf_file = str(Path(args.conf_file).resolve())  # it is read in another folder
     try:
         check(args.conf_file, args.env)
+        Command(*args.command).checked()
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.touch()
     keys = ("configuration", "env", "asked_timesteps")
-    asked = [round(number, 2) for number in args.command]  # as results have it
+    asked = [significant(number) for number in args.command]  # as results have it
     results = {
         result["seed"]: result
-        for result in map(json.loads, args.out.read_text().splitlines())
+        for result in json_lines.read(args.out)
         if (*map(result.get, keys), asked_command(result)) == (args.conf_file, args.env, args.timesteps, asked)
     }
     for seed in args.seeds:
         if seed not in results:
             results[seed] = run(args.conf_file, args.env, seed, args.timesteps, args.command)
-            with args.out.open("a") as file:
-                file.write(json.dumps(results[seed]) + "\n")
+            json_lines.append(args.out, results[seed])
     report([results[seed] for seed in args.seeds])
 
 

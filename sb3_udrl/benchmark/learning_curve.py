@@ -27,6 +27,8 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_udrl import UDRL
+from sb3_udrl.benchmark import json_lines
+from sb3_udrl.benchmark.json_lines import significant
 from sb3_udrl.benchmark.provenance import provenance
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED, random_states_kept
 from sb3_udrl.evaluation import calibrate, mean_absolute_error
@@ -91,7 +93,7 @@ class LearningCurve(BaseCallback):
     def _evaluate(self) -> None:
         assert isinstance(self.model, UDRL)
         mean, std = evaluate(self.model, self.env)
-        self.points.append((self.num_timesteps, round(mean, 2), round(std, 2)))
+        self.points.append((self.num_timesteps, significant(mean), significant(std)))
 
 
 def run(settings: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     result = {
         **settings,
-        "random": round(evaluate(RandomActions(env), env)[0], 2),
+        "random": significant(evaluate(RandomActions(env), env)[0]),
         "final": curve.points[-1][1],
         "curve": curve.points,
         "seconds_with_evaluation": round(seconds),
@@ -130,9 +132,9 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
         set_random_seed(EVALUATION_SEED)
         env.seed(EVALUATION_SEED + 1)
         records = calibrate(model, env, COMMANDS[env_id], N_COMMAND_EPISODES)
-        result["calibration_error"] = round(mean_absolute_error(records), 4)
+        result["calibration_error"] = significant(mean_absolute_error(records))
         keys = ("desired_return", "desired_horizon", "mean_return", "std_return")
-        result["calibration"] = [{key: round(record[key], 2) for key in keys} for record in records]
+        result["calibration"] = [{key: significant(record[key]) for key in keys} for record in records]
     return result
 
 
@@ -141,7 +143,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     :param path: a results file
     :return: its results by seed
     """
-    return sorted((json.loads(line) for line in path.read_text().splitlines()), key=lambda result: result["seed"])
+    return sorted(json_lines.read(path), key=lambda result: result["seed"])
 
 
 def finished(path: Path, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -231,12 +233,11 @@ def main() -> None:
     done = [result["seed"] for result in finished(args.out, wanted)]
     todo = [settings for settings in wanted if settings["seed"] not in done]
     failed = 0
-    with ProcessPoolExecutor(args.jobs) as pool, args.out.open("a") as file:
+    with ProcessPoolExecutor(args.jobs) as pool:
         jobs = {pool.submit(run, settings): settings["seed"] for settings in todo}
         for number, job in enumerate(as_completed(jobs), 1):
             try:
-                file.write(json.dumps(job.result()) + "\n")
-                file.flush()
+                json_lines.append(args.out, job.result())
             except Exception as error:  # one run's failure is no other's
                 print(f"Seed {jobs[job]} failed: {type(error).__name__}: {error}", file=sys.stderr)
                 failed += 1

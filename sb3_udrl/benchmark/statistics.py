@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from sb3_udrl.benchmark.json_lines import significant
+
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
 TRIMMED = 0.25  # from either end
@@ -140,7 +142,7 @@ def number(value: float) -> float | None:
     :param value: a number
     :return: the same as JSON can hold it
     """
-    return round(float(value), 4) if np.isfinite(value) else None
+    return significant(value) if np.isfinite(value) else None
 
 
 def numbers(values: Any) -> Any:

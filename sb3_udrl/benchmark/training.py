@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from sb3_udrl import UDRL
+from sb3_udrl.benchmark.json_lines import significant
 from sb3_udrl.benchmark.provenance import peak_memory, provenance, reset_peak_memory
 from sb3_udrl.benchmark.runs import Run, import_modules
 from sb3_udrl.benchmark.seeding import EVALUATION_SEED, random_states_kept
@@ -134,7 +135,7 @@ class Evaluation(BaseCallback):
             {
                 "step": self.model.num_timesteps,
                 "seconds": round(seconds, 3),
-                "returns": [round(float(episode_return), 3) for episode_return in returns],
+                "returns": [significant(episode_return) for episode_return in returns],
                 "lengths": lengths,
             }
         )
@@ -257,7 +258,7 @@ def calibration(run: Run, model: UDRL, env: VecEnv) -> list[dict[str, float]]:
         env.seed(EVALUATION_SEED + N_EVAL_ENVS)
         records = calibrate(model, env, commands, N_COMMAND_EPISODES, run.deterministic)
     keys = ("desired_return", "desired_horizon", "mean_return", "std_return")
-    return [{key: round(float(record[key]), 3) for key in keys} for record in records]
+    return [{key: significant(record[key]) for key in keys} for record in records]
 
 
 def constructor_arguments(model: BaseAlgorithm) -> dict[str, str]:
