@@ -90,6 +90,7 @@ def test_enjoy_refuses_a_command_that_nobody_can_obey(trained):
     shared = ["enjoy", "--algo", "udrl", "--env", ENV_ID, "-f", "logs", "-n", 100, "--no-render"]
     output = zoo(trained, *shared, "--desired-return", 10, "--desired-horizon", 0.5, check=False)
     assert "The desired horizon is 0.5" in output
+    assert "Traceback" not in output
 
 
 def test_a_video_is_recorded(trained):

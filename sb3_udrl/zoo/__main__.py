@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sb3_udrl.commands import Command
 from sb3_udrl.udrl import UDRL
 from sb3_udrl.zoo import hub, register
 from sb3_udrl.zoo.hyperparams import config_file
@@ -114,7 +115,7 @@ def prepare_storage(arguments: list[str]) -> None:
 
 def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
     """
-    End with a sentence when an agent is commanded that takes no commands.
+    End with a sentence when an agent is commanded that takes no commands, or what nobody could obey.
 
     :param arguments: of a command that plays a trained agent
     :return: those that the Zoo knows, and those that are a UDRL command
@@ -123,6 +124,11 @@ def split_command(arguments: list[str]) -> tuple[list[str], list[str]]:
     parser.add_argument("--desired-return", type=float)
     parser.add_argument("--desired-horizon", type=float)
     wanted, others = parser.parse_known_args(arguments)
+    desired_horizon = 1.0 if wanted.desired_horizon is None else wanted.desired_horizon
+    try:
+        Command(wanted.desired_return or 0.0, desired_horizon).checked()
+    except ValueError as error:
+        sys.exit(str(error))
     ours = [f"--{key.replace('_', '-')}={value}" for key, value in vars(wanted).items() if value is not None]
     parser.add_argument("--algo", default="ppo")
     algo = parser.parse_known_args(arguments)[0].algo
