@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecVideoRecorder
 
 from sb3_udrl.commands import Command
+from sb3_udrl.episodes import observation_dict
 from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
 from sb3_udrl.policies import policy_name
 from sb3_udrl.udrl import UDRL
@@ -271,9 +272,9 @@ def normalized_as_in_training(env: VecEnv, model: UDRL, args: argparse.Namespace
     :return: the environments, normalised as they were in training
     """
     if args.vec_normalize is None:
-        if model._last_original_obs is not None:
+        if _saw_normalized_observations(model):
             sys.exit(
-                f"{args.model} was trained with VecNormalize, and means nothing without it: name the file that "
+                f"{args.model} was trained on observations that VecNormalize normalised: name the file that "
                 "VecNormalize.save() wrote with --vec-normalize."
             )
         return env
@@ -283,6 +284,15 @@ def normalized_as_in_training(env: VecEnv, model: UDRL, args: argparse.Namespace
         sys.exit(f"--vec-normalize {args.vec_normalize} cannot be loaded: {error}")
     normalized.training = normalized.norm_reward = False
     return normalized
+
+
+def _saw_normalized_observations(model: UDRL) -> bool:
+    """:return: whether what a loaded model saw last is not what the env gave, as far as the model knows that"""
+    if model._last_original_obs is None or model._last_obs is None:
+        return False
+    assert not isinstance(model._last_obs, tuple)
+    seen, given = observation_dict(model._last_obs), observation_dict(model._last_original_obs)
+    return any(not np.array_equal(seen[key], given[key]) for key in given)
 
 
 def write_calibration(records: list[dict[str, Any]], out: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_model_trained_with_vec_normalize_is_calibrated_with_its_statistics_or
         "--horizons",
         "30",
     ]
-    with pytest.raises(SystemExit, match=r"trained with VecNormalize.*--vec-normalize"):
+    with pytest.raises(SystemExit, match=r"VecNormalize normalised.*--vec-normalize"):
         main(arguments)
     with pytest.raises(SystemExit, match="nothing.pkl cannot be loaded"):
         main([*arguments, "--vec-normalize", "nothing.pkl"])
@@ -103,6 +103,13 @@ def test_a_model_trained_with_vec_normalize_is_calibrated_with_its_statistics_or
     eval_env.obs_rms = env.obs_rms
     (expected,) = calibrate(model, eval_env, [(20, 30)], 20)
     assert record["mean_return"] == expected["mean_return"]
+
+
+def test_a_model_whose_rewards_alone_were_normalised_needs_no_statistics(tmp_path, capsys):
+    env = VecNormalize(make_vec_env("CartPole-v1", seed=0), norm_obs=False)
+    UDRL("MlpPolicy", env, learning_starts=20, seed=0).learn(200).save(tmp_path / "model.zip")
+    main(["calibrate", f"{tmp_path}/model.zip", "--env", "CartPole-v1", "--returns", "20", "--horizons", "30"])
+    assert "Mean error relative to the command" in capsys.readouterr().out
 
 
 def test_where_episodes_need_not_end_evaluation_does_not_wait_for_one(tmp_path):
