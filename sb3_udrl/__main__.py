@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sb3_udrl.episodes import observation_dict
 from sb3_udrl.evaluation import calibrate, checked_commands, mean_absolute_error
 from sb3_udrl.policies import policy_name
 from sb3_udrl.udrl import UDRL
+from sb3_udrl.wrappers import PROGRESS_KEY, EpisodeProgress
 
 EVALUATION_SEED = 1_000_000  # far away from training seeds
 
@@ -172,11 +174,26 @@ def train(args: argparse.Namespace) -> None:
     model.learn(args.timesteps, progress_bar=progress_bar)
     if model._n_updates == 0:
         print(f"Nothing was learned: that begins after learning_starts={model.learning_starts}. Use more --timesteps.")
-    if len(model.replay_buffer) == 0 and gym.spec(args.env).max_episode_steps is None:
-        sys.exit(f"No episode of {args.env} has ended, and it has no time limit: evaluation might never end either.")
-
     if args.desired_return is not None or args.desired_horizon is not None:
         model.set_command(*asked_command(args, own=model.command))
+    if len(model.replay_buffer) == 0 and gym.spec(args.env).max_episode_steps is None:
+        print(f"Not evaluated: no episode of {args.env} has ended, and it is registered without a time limit.")
+    else:
+        evaluate(model, args)
+    path = args.out / f"udrl-{args.env.replace('/', '-')}.zip"
+    model.save(path)
+    print(f'Model: {path}   (use it: UDRL.load("{path}"))')
+    if args.video:
+        print(f"Video: {record_video(model, args.env, args.out)}")
+
+
+def evaluate(model: UDRL, args: argparse.Namespace) -> None:
+    """
+    Say what came of it, on other seeds.
+
+    :param model: a trained model
+    :param args: the command line
+    """
     set_random_seed(EVALUATION_SEED)
     env = make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED)
     returns, lengths = evaluate_policy(
@@ -189,11 +206,6 @@ def train(args: argparse.Namespace) -> None:
         f"  return {np.mean(returns):.1f} ± {np.std(returns):.1f} (worst {np.min(returns):.1f}, "
         f"best {np.max(returns):.1f}), mean length {np.mean(lengths):.1f}"
     )
-    path = args.out / f"udrl-{args.env.replace('/', '-')}.zip"
-    model.save(path)
-    print(f'Model: {path}   (use it: UDRL.load("{path}"))')
-    if args.video:
-        print(f"Video: {record_video(model, args.env, args.out)}")
 
 
 def record_video(model: UDRL, env_id: str, folder: Path) -> Path:
@@ -238,7 +250,7 @@ def run_calibration(args: argparse.Namespace) -> None:
     if len(horizons) != len(args.returns):
         sys.exit(f"Got {len(args.returns)} returns, but {len(horizons)} horizons: give one for each, or one for all.")
     set_random_seed(EVALUATION_SEED)
-    env = normalized_as_in_training(make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED), model, args)
+    env = env_as_in_training(model, args)
     progress_bar = importlib.util.find_spec("tqdm") is not None
     try:
         commands = checked_commands(zip(args.returns, horizons, strict=True))
@@ -262,14 +274,13 @@ def run_calibration(args: argparse.Namespace) -> None:
         write_calibration(records, args.out)
 
 
-def normalized_as_in_training(env: VecEnv, model: UDRL, args: argparse.Namespace) -> VecEnv:
+def env_as_in_training(model: UDRL, args: argparse.Namespace) -> VecEnv:
     """
     End with a sentence when the statistics that the model needs are not there.
 
-    :param env: environments to evaluate in
     :param model: the model
     :param args: the command line
-    :return: the environments, normalised as they were in training
+    :return: environments to evaluate in, normalised as those of training were
     """
     if args.vec_normalize is None:
         if _saw_normalized_observations(model):
@@ -277,12 +288,21 @@ def normalized_as_in_training(env: VecEnv, model: UDRL, args: argparse.Namespace
                 f"{args.model} was trained on observations that VecNormalize normalised: name the file that "
                 "VecNormalize.save() wrote with --vec-normalize."
             )
-        return env
+        return make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED)
     try:
-        normalized = VecNormalize.load(str(args.vec_normalize), env)
+        normalized = pickle.loads(args.vec_normalize.read_bytes())
+        space = normalized.observation_space
     except Exception as error:  # a damaged pickle can raise anything
         sys.exit(f"--vec-normalize {args.vec_normalize} cannot be loaded: {error}")
+    has_progress = isinstance(space, gym.spaces.Dict) and PROGRESS_KEY in space.spaces
+    wrapper = EpisodeProgress if has_progress else None
+    env = make_vec_env(args.env, args.n_envs, seed=EVALUATION_SEED, wrapper_class=wrapper)
+    try:
+        normalized.set_venv(env)
+    except (AssertionError, ValueError) as error:  # what SB3 raises
+        sys.exit(f"--vec-normalize {args.vec_normalize} does not fit {args.env}: {error}")
     normalized.training = normalized.norm_reward = False
+    assert isinstance(normalized, VecNormalize)
     return normalized
 
 

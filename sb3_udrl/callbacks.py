@@ -69,7 +69,7 @@ class CalibrationCallback(BaseCallback):
         if normalized != others_normalized:
             raise ValueError(
                 f"VecNormalize normalises {normalized} of training, but {others_normalized} of eval_env: wrap both "
-                "likewise, also in EpisodeProgress, and with the same norm_obs_keys."
+                "likewise (EpisodeProgress in both or in neither, the same norm_obs_keys)."
             )
         if ours is not None and theirs is not None and ours.norm_obs:
             theirs.training = False

@@ -11,6 +11,7 @@ class ResetWatch:
 
     SB3's VecEnvs note at each reset the ``info`` that came with it. Whether that is still the same object tells more
     than what it says, which may be the same after each reset. A VecEnv without such notes cannot be watched.
+    The notes are replaced by copies, so only the latest watch of an env is right.
 
     :param env: the environment, in any wrappers
     """

@@ -487,7 +487,7 @@ class UDRL(BaseAlgorithm):
             warnings.warn(
                 f"No episode has ended within {self._episodes.steps_so_far.max()} steps, and UDRL learns from finished "
                 "episodes only. Give the environment a time limit: gymnasium.make(id, max_episode_steps=...), or "
-                "make_vec_env(id, env_kwargs=dict(max_episode_steps=...)).",
+                "make_vec_env(id, env_kwargs=dict(max_episode_steps=...)), or TimeLimit(env, ...) inside of Monitor.",
                 stacklevel=3,
             )
         elif self._is_warming_up():

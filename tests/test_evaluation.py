@@ -184,7 +184,7 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     )
     for env, eval_env in ((normalized, with_progress), (with_progress, normalized)):
         model = UDRL("MlpPolicy", env, seed=0)
-        with pytest.raises(ValueError, match="the keys.*also in EpisodeProgress"):
+        with pytest.raises(ValueError, match="the keys.*EpisodeProgress in both or in neither"):
             model.learn(10, CalibrationCallback(eval_env, [(5, 10)]))
     space = spaces.Dict(a=spaces.Box(-1, 1, (1,)), b=spaces.Box(0, 100, (1,)))
     one_key, both_keys = (
@@ -193,7 +193,7 @@ def test_the_callback_refuses_what_cannot_work_before_training():
     )
     for env, eval_env in ((one_key, both_keys), (both_keys, one_key)):
         model = UDRL("MultiInputPolicy", env, seed=0)
-        with pytest.raises(ValueError, match=r"the keys \['a'.*with the same norm_obs_keys"):
+        with pytest.raises(ValueError, match=r"the keys \['a'.*the same norm_obs_keys"):
             model.learn(10, CalibrationCallback(eval_env, [(5, 10)]))
     assert model.num_timesteps == 0
 

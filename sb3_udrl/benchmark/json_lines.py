@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,18 @@ def read(path: Path) -> list[dict[str, Any]]:
     """
     :param path: a file
     :return: the objects in it, without lines that were only half written when a program was killed
+    :raises ValueError: when it holds something else
     """
     objects = []
-    for line in path.read_text().splitlines():
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        if not line.startswith("{"):
+            raise ValueError(f"Line {number} of {path} is {line[:20]!r}, not a JSON object: name a file of results.")
         try:
             objects.append(json.loads(line))
         except json.JSONDecodeError:
-            continue
+            print(f"Line {number} of {path} is only half written, and left out.", file=sys.stderr)
     return objects
 
 
